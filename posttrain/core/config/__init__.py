@@ -1,0 +1,46 @@
+"""Settings: frozen dataclasses of plain values with a docstring under each field, which is also its help.
+
+`__pydantic_config__` is read by pydantic's TypeAdapter at the YAML border (pipeline/parse.py): unknown keys are refused
+and the docstrings become descriptions in the JSON schema. Checks that need one dataclass live in its __post_init__ and
+raise ValueError; checks that need the whole recipe live in pipeline/check.py.
+"""
+
+from posttrain.core.config.data import DataSource, TaskSource
+from posttrain.core.config.graders import (
+    FormatGrader,
+    FunctionGrader,
+    GraderConfig,
+    LanguageGrader,
+    LengthGrader,
+    LookupGrader,
+    MathGrader,
+)
+from posttrain.core.config.recipe import STAGE_KINDS, Recipe, Stage, StageConfig
+from posttrain.core.config.stages import BestOfNConfig, DiagnoseConfig, EvaluateConfig, KeepConfig, SamplingConfig
+from posttrain.core.config.training import GrpoConfig, KlConfig, LoraConfig, SftConfig, TrainConfig
+
+__all__ = [
+    "STAGE_KINDS",
+    "BestOfNConfig",
+    "DataSource",
+    "DiagnoseConfig",
+    "EvaluateConfig",
+    "FormatGrader",
+    "FunctionGrader",
+    "GraderConfig",
+    "GrpoConfig",
+    "KeepConfig",
+    "KlConfig",
+    "LanguageGrader",
+    "LengthGrader",
+    "LookupGrader",
+    "LoraConfig",
+    "MathGrader",
+    "Recipe",
+    "SamplingConfig",
+    "SftConfig",
+    "Stage",
+    "StageConfig",
+    "TaskSource",
+    "TrainConfig",
+]

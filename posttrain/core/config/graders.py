@@ -1,0 +1,97 @@
+"""Which graders a stage uses. Several make a weighted sum; a `gate` multiplies the sum by 0 when it is not passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from posttrain.core.config.checks import STRICT, not_negative, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    weight: float = 1.0
+    """Factor of this grader's score in the sum."""
+    gate: bool = False
+    """If true, the whole score is 0 unless this grader passes; its own score does not count in the sum."""
+
+    def __post_init__(self) -> None:
+        not_negative(weight=self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathGrader(Weighted):
+    """Mathematical equality with the reference answer: exact first, then math-verify in a process that can be killed."""
+
+    kind: Literal["math"] = "math"
+    extract: Literal["boxed", "answer_tag", "last_number", "any"] = "any"
+    """Where the answer stands. `any` tries the boxed answer, then the answer tag, then the last number."""
+    timeout_s: float = 5.0
+    """Seconds one symbolic check may take before its process is killed and the grade is an error."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        positive(timeout_s=self.timeout_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupGrader(Weighted):
+    """The answer equals the reference, or one of its aliases (`metadata.aliases`), after normalising case and spaces."""
+
+    kind: Literal["lookup"] = "lookup"
+    extract: Literal["answer_tag", "last_line", "whole", "any"] = "any"
+    """Where the answer stands. `any` uses the answer tag if there is one, else the last line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatGrader(Weighted):
+    """The answer keeps a layout."""
+
+    kind: Literal["format"] = "format"
+    layout: Literal["think_answer", "boxed"] = "think_answer"
+    """`think_answer`: <think>…</think><answer>…</answer> once each and nothing else; `boxed`: exactly one final box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageGrader(Weighted):
+    """Share of words in the target language (DeepSeek-R1's language consistency reward)."""
+
+    kind: Literal["language"] = "language"
+    language: str = "en"
+    """ISO 639-1 code of the target language."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthGrader(Weighted):
+    """1 up to `soft` written tokens, falling linearly to 0 at `hard`."""
+
+    kind: Literal["length"] = "length"
+    soft: int = 128
+    """Tokens up to which the score is 1."""
+    hard: int = 256
+    """Tokens from which the score is 0."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        if not 0 < self.soft < self.hard:
+            raise ValueError(f"soft is {self.soft} and hard is {self.hard}; expected 0 < soft < hard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionGrader(Weighted):
+    """A grader of your own: a Python function f(task, answer) -> float, bool or Grade."""
+
+    kind: Literal["function"] = "function"
+    path: str
+    """`./my_graders.py:concise`: a file and the function in it. The file is run as code: use only your own."""
+    timeout_s: float = 10.0
+    """Seconds one call may take before its process is killed and the grade is an error."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        positive(timeout_s=self.timeout_s)
+
+
+GraderConfig = MathGrader | LookupGrader | FormatGrader | LanguageGrader | LengthGrader | FunctionGrader

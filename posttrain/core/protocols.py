@@ -1,0 +1,60 @@
+"""The narrow waists: who calls what, and nothing more. A part receives these as arguments and never imports the maker."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Protocol
+
+from posttrain.core.types import Completion, Grade, Message, Rollout, Sampling, Task
+
+
+class Generator(Protocol):
+    """Writes completions. One sample a call; the engine batches, and equal prompts share their prefill."""
+
+    version: int
+
+    async def generate(self, prompt: array[int], sampling: Sampling, *, seed: int) -> Completion: ...
+
+    async def update(self, version: int) -> None:
+        """Refresh whatever derives from the trainer's weights, after an optimizer step."""
+
+
+class Grader(Protocol):
+    """Judges a rollout. Raises nothing for a bad answer: a wrong answer is a Grade, a broken grader is an exception."""
+
+    async def __call__(self, task: Task, rollout: Rollout) -> Grade: ...
+
+
+class Renderer(Protocol):
+    """Messages to tokens, for the model at hand."""
+
+    def prompt(self, messages: Sequence[Message]) -> array[int]:
+        """Tokens up to and including the header that makes the assistant speak next."""
+
+    def parse(self, text: str) -> Message:
+        """The assistant message that a completion's text stands for."""
+
+
+class Reporter(Protocol):
+    """Where a long piece of work says how far it is. Implementations: terminal, silent."""
+
+    def start(self, work: str, total: int) -> None: ...
+
+    def advance(self, count: int = 1, **shown: float) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class Silent:
+    """A Reporter for tests and programs."""
+
+    def start(self, work: str, total: int) -> None: ...
+
+    def advance(self, count: int = 1, **shown: float) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def say(self, text: str) -> None: ...

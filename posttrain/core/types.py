@@ -1,0 +1,217 @@
+"""The words every part shares, one type each.
+
+Frozen and without behaviour beyond checking themselves: a value that exists is valid. Token streams are
+`array('i')` and `array('f')`, which torch, Arrow and Ray read without copying.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Finish = Literal["stop", "length", "abort"]
+GradeStatus = Literal["scored", "unscored", "error"]
+RolloutStatus = Literal["done", "truncated", "failed"]
+Tokens = array  # array('i')
+
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+
+def ints(values: Iterable[int]) -> array[int]:
+    return array("i", values)
+
+
+def floats(values: Iterable[float]) -> array[float]:
+    return array("f", values)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function the assistant asks to be called. `arguments` is plain JSON data."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `thinking` is the assistant's reasoning where the format keeps it apart from the answer."""
+
+    role: Role
+    content: str
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question that can be graded.
+
+    `answer` is the reference answer, None where a grader needs none. `slices` says which part of the suite the task
+    belongs to, one value per dimension ({"operation": "add", "digits": "2"}); evaluation and diagnosis group by it.
+    `metadata` is whatever a grader needs beyond the answer.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str | None = None
+    slices: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError("a task needs an id")
+        if not self.messages:
+            raise ValueError(f"task {self.id} has no messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one completion is drawn. Temperature 0 is greedy. `top_p` 1 and `top_k` 0 leave the distribution whole."""
+
+    temperature: float = 1.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or a positive number")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}; expected at least 1")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; expected a number in (0, 1]")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; expected 0 (off) or a positive number")
+
+    @property
+    def whole(self) -> bool:
+        """True if every token of the vocabulary can be drawn, as an importance ratio needs."""
+        return self.top_p == 1 and self.top_k == 0 and self.temperature > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a generator wrote: tokens (the end token included if it was written), the natural log-probability of each
+    under the temperature-scaled full softmax, the weight version that wrote each, the text without special tokens."""
+
+    tokens: array[int]
+    logprobs: array[float]
+    versions: array[int]
+    text: str
+    finish: Finish
+
+    def __post_init__(self) -> None:
+        same_length(tokens=self.tokens, logprobs=self.logprobs, versions=self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """The tokens a model really saw and wrote, with one value per token of each stream.
+
+    `mask` is 1 where the model itself wrote the token and so may be trained on it; `logprobs` and `versions` are 0 and
+    -1 elsewhere.
+    """
+
+    tokens: array[int]
+    mask: array[int]
+    logprobs: array[float]
+    versions: array[int]
+
+    def __post_init__(self) -> None:
+        same_length(tokens=self.tokens, mask=self.mask, logprobs=self.logprobs, versions=self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A grader's verdict. `unscored` (no answer from the grader) and `error` are never a score of 0.
+
+    `parts` names the components of the score; a part that could not be judged is None.
+    """
+
+    score: float | None
+    passed: bool | None = None
+    status: GradeStatus = "scored"
+    answer: str | None = None
+    explanation: str = ""
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.status == "scored") != (self.score is not None):
+            raise ValueError(f"a grade with status {self.status!r} cannot have score {self.score!r}")
+        if self.score is not None and not math.isfinite(self.score):
+            raise ValueError(f"a grade's score must be finite, not {self.score}")
+
+    @classmethod
+    def unscored(cls, explanation: str) -> Grade:
+        return cls(None, None, "unscored", explanation=explanation)
+
+    @classmethod
+    def error(cls, explanation: str) -> Grade:
+        return cls(None, None, "error", explanation=explanation)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One attempt at a task. `sample` numbers the attempts of a group; `messages` is the whole conversation."""
+
+    task: Task
+    sample: int
+    messages: tuple[Message, ...]
+    rows: tuple[TokenRow, ...]
+    sampling: Sampling
+    status: RolloutStatus = "done"
+    grade: Grade | None = None
+    failure: str = ""
+
+    @property
+    def text(self) -> str:
+        """The last assistant turn's text; empty if the model wrote nothing."""
+        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+
+    @property
+    def written(self) -> int:
+        """How many tokens the model wrote."""
+        return sum(sum(row.mask) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A task and its attempts, in sample order."""
+
+    task: Task
+    rollouts: tuple[Rollout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A training example as turns; the assistant's turns are what is learnt. `origin` says where it came from."""
+
+    messages: tuple[Message, ...]
+    origin: str = ""
+    slices: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A training example as plain text without a chat template; the completion is what is learnt."""
+
+    completion: str
+    prompt: str = ""
+    origin: str = ""
+
+
+Example = Conversation | Passage
+
+
+def same_length(**streams: array[Any]) -> None:
+    lengths = {name: len(stream) for name, stream in streams.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"streams of one row differ in length: {lengths}")
