@@ -19,11 +19,13 @@ def fault(point: str) -> bool:
     if not spec:
         return False
     where, _, action = spec.partition("=")
-    name, _, count = where.partition(":")
+    name, _, count = where.rpartition(":")  # points contain a colon themselves, so the last part counts only if it is a number
+    if not count.isdigit():
+        name, count = where, "1"
     if name != point:
         return False
     _passages[point] = _passages.get(point, 0) + 1
-    if _passages[point] != int(count or 1):
+    if _passages[point] != int(count):
         return False
     if action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), point)
