@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs from Python 3.11 to 3.13 and make alone.
+
+TORCH_VERSION ?= 2.13.0
+TORCH_BUILD ?= cpu
+TORCH_INDEX ?=
+PYTHON ?=
+ARGS ?=
+export TORCH_VERSION TORCH_BUILD TORCH_INDEX PYTHON
+
+python := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-setup clean
+
+help: ## what there is
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
+	@echo
+	@echo '  make setup TORCH_BUILD=cuda       the CUDA build of torch (default: cpu)'
+	@echo '  make setup TORCH_INDEX=URL        one more package index to look for torch in'
+	@echo '  make setup PYTHON=/path/python3   the Python to build on'
+	@echo '  make test ARGS="-k grpo -x"       arguments for pytest'
+
+setup: ## .venv, from the locked versions; quick when nothing changed
+	@sh scripts/setup.sh
+
+demo: setup ## a real 135M model learns by SFT and RL in minutes; prints where the report is
+	$(python) -m posttrain.cli run rlvr --scale tiny --name demo $(ARGS)
+
+test: setup ## all tests; what needs a missing system package is skipped by name
+	HF_HUB_OFFLINE=1 $(python) -m pytest $(ARGS)
+
+lint: setup ## ruff, its formatter, and mypy in strict mode over the package
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: setup ## what ruff can put right by itself
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+tree: setup ## write the tree into the README from the docstrings
+	$(python) scripts/tree.py --write
+
+lock: setup ## write requirements.lock from pyproject.toml
+	@sh scripts/lock.sh
+
+bench: setup ## all benchmarks
+	$(python) -m benchmarks $(ARGS)
+
+bench-quick: setup ## the same with small sizes, in minutes
+	$(python) -m benchmarks --quick $(ARGS)
+
+bench-setup: ## .venv-trl, to time TRL's GRPO step beside ours
+	@sh scripts/setup_trl.sh
+
+clean: ## what setup and the tools made; runs/ stays
+	rm -rf .venv .venv-trl build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find posttrain tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

