@@ -192,11 +192,17 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A training example as turns; the assistant's turns are what is learnt. `origin` says where it came from."""
+    """A training example as turns; the assistant's turns are what is learnt. `origin` says where it came from.
+
+    The first `context` messages are only read, their assistant turns are not learnt. `tools` are the JSON schemas of the
+    functions the assistant may call.
+    """
 
     messages: tuple[Message, ...]
     origin: str = ""
     slices: Mapping[str, str] = field(default_factory=dict)
+    context: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
