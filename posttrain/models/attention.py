@@ -36,7 +36,9 @@ def attention(
 ) -> tuple[Tensor, None]:
     for name in UNSUPPORTED:
         if asked.get(name) is not None:
-            raise UserError(f"this model's attention asks for {name}, which is not supported", fix="Use a model with full attention.")
+            raise UserError(
+                f"this model's attention asks for {name}, which is not supported", fix="Use a model with full attention."
+            )
     return plan.attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
 
 
@@ -45,9 +47,14 @@ def refuse_unsupported(config: PretrainedConfig, name: str) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if kinds != {"full_attention"} or getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise UserError(f"{name} uses {', '.join(sorted(kinds))} layers", fix="Only models with full attention in every layer are supported.")
+        raise UserError(
+            f"{name} uses {', '.join(sorted(kinds))} layers", fix="Only models with full attention in every layer are supported."
+        )
     if rope == "dynamic":
-        raise UserError(f"{name} uses dynamic rotary scaling, which depends on the batch", fix="Use a model with default, linear or YaRN scaling.")
+        raise UserError(
+            f"{name} uses dynamic rotary scaling, which depends on the batch",
+            fix="Use a model with default, linear or YaRN scaling.",
+        )
 
 
 AttentionInterface.register(NAME, attention)

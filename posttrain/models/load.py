@@ -74,7 +74,9 @@ def resolve(reference: str) -> Path:
         return path
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
         return downloaded(reference)
-    raise UserError(f"model {reference!r} is not there.", fix=did_you_mean(reference, KNOWN) + " Or give a directory or a hub id (owner/name).")
+    raise UserError(
+        f"model {reference!r} is not there.", fix=did_you_mean(reference, KNOWN) + " Or give a directory or a hub id (owner/name)."
+    )
 
 
 def load(reference: str, *, dtype: torch.dtype = torch.bfloat16) -> Loaded:
@@ -105,7 +107,10 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
     with quiet():
         source = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(gguf_file=file.name, dequantize=True)
+            file.parent,
+            gguf_file=file.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
         )
         config = source.config.__class__(**{k: v for k, v in source.config.to_dict().items() if k != "quantization_config"})
         config.dtype = torch.bfloat16
@@ -123,9 +128,13 @@ def downloaded(reference: str) -> Path:
     try:
         return Path(snapshot_download(reference, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]))
     except RepositoryNotFoundError as error:
-        raise UserError(f"no model {reference!r} on the hub.", fix="Check the name; for a private one, log in to the hub.") from error
+        raise UserError(
+            f"no model {reference!r} on the hub.", fix="Check the name; for a private one, log in to the hub."
+        ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise EnvironmentFailed(f"{reference!r} could not be fetched from the hub ({error.__class__.__name__}).", fix="Use a local directory.") from error
+        raise EnvironmentFailed(
+            f"{reference!r} could not be fetched from the hub ({error.__class__.__name__}).", fix="Use a local directory."
+        ) from error
 
 
 def commit(path: Path, make: Callable[[Path], Any]) -> Path:

@@ -55,7 +55,9 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> list[s
     prefix = next(name for name, module in model.named_modules() if module is body)
     names = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
     if not names:
-        raise UserError(f"{model.config.model_type} has no plain linear layers to adapt.", fix="Set lora: null to train all weights.")
+        raise UserError(
+            f"{model.config.model_type} has no plain linear layers to adapt.", fix="Set lora: null to train all weights."
+        )
     for name in names:
         parent, _, leaf = name.rpartition(".")
         owner = body.get_submodule(parent)

@@ -87,7 +87,15 @@ class SharedAttention(torch.autograd.Function):
         dq, dk, dv = (torch.zeros(x.shape, dtype=torch.float32) for x in (q, k, v))
         for rows, keys, causal in ctx.plan:
             gq, gk, gv = _flash_backward(
-                dw[:, :, rows], qw[:, :, rows], kw[:, :, keys], vw[:, :, keys], ow[:, :, rows], lse[:, :, rows], 0.0, causal, scale=ctx.scale
+                dw[:, :, rows],
+                qw[:, :, rows],
+                kw[:, :, keys],
+                vw[:, :, keys],
+                ow[:, :, rows],
+                lse[:, :, rows],
+                0.0,
+                causal,
+                scale=ctx.scale,
             )
             dq[:, :, rows] += gq
             dk[:, :, keys] += gk

@@ -66,7 +66,9 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return low
 
 
-def pack_tokens(rows: Sequence[Sequence[int]], *, min_shared: int = MIN_SHARED) -> tuple[list[int], list[int], list[int], list[list[int]]]:
+def pack_tokens(
+    rows: Sequence[Sequence[int]], *, min_shared: int = MIN_SHARED
+) -> tuple[list[int], list[int], list[int], list[list[int]]]:
     """-> tokens, positions, reach (length N each), where[row][i] = packed position of token i of that row."""
     tokens: list[int] = []
     positions: list[int] = []
@@ -90,7 +92,9 @@ def pack_tokens(rows: Sequence[Sequence[int]], *, min_shared: int = MIN_SHARED) 
     return tokens, positions, reach, where
 
 
-def pack(rows: Sequence[Row], streams: Mapping[str, Sequence[Sequence[float]]] | None = None, *, device: torch.device | str = "cpu") -> Batch:
+def pack(
+    rows: Sequence[Row], streams: Mapping[str, Sequence[Sequence[float]]] | None = None, *, device: torch.device | str = "cpu"
+) -> Batch:
     """Pack rows into one Batch. `streams` holds, by name, one float per trained token of each row."""
     tokens, positions, reach, where = pack_tokens([row.tokens for row in rows])
     source, target, owner = ints(()), ints(()), ints(())
@@ -101,7 +105,10 @@ def pack(rows: Sequence[Row], streams: Mapping[str, Sequence[Sequence[float]]] |
         source.extend(where[index][i - 1] for i in trained)
         target.extend(row.tokens[i] for i in trained)
         owner.extend([index] * len(trained))
-    packed_streams = {name: torch.tensor([x for row in values for x in row], dtype=torch.float32, device=device) for name, values in (streams or {}).items()}
+    packed_streams = {
+        name: torch.tensor([x for row in values for x in row], dtype=torch.float32, device=device)
+        for name, values in (streams or {}).items()
+    }
     for name, stream in packed_streams.items():
         if len(stream) != len(target):
             raise ValueError(f"stream {name!r} has {len(stream)} values for {len(target)} trained tokens")

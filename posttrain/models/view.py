@@ -24,7 +24,9 @@ class InferenceView:
         self._folded_weights = {name: self.module.get_submodule(name).weight for name in self._policy_layers}
 
     def _folded(self, policy: PreTrainedModel) -> PreTrainedModel:
-        shared: list[object] = [p for name, p in policy.named_parameters() if not any(name.startswith(f"{layer}.") for layer in self._policy_layers)]
+        shared: list[object] = [
+            p for name, p in policy.named_parameters() if not any(name.startswith(f"{layer}.") for layer in self._policy_layers)
+        ]
         plain = copy.deepcopy(policy, {id(tensor): tensor for tensor in shared})
         for name in self._policy_layers:
             parent, _, leaf = name.rpartition(".")

@@ -65,7 +65,9 @@ class EvaluateConfig:
         if not self.graders:
             raise ValueError("graders is empty; expected at least one grader, such as math")
         if not self.pass_at or min(self.pass_at) < 1 or max(self.pass_at) > self.sampling.samples:
-            raise ValueError(f"pass_at is {list(self.pass_at)}; expected numbers from 1 to sampling.samples ({self.sampling.samples})")
+            raise ValueError(
+                f"pass_at is {list(self.pass_at)}; expected numbers from 1 to sampling.samples ({self.sampling.samples})"
+            )
         for suite in self.minimum:
             if suite not in self.suites:
                 raise ValueError(f"minimum names suite {suite!r}, which is not one of {sorted(self.suites)}")

@@ -27,7 +27,9 @@ class LoraConfig:
     def __post_init__(self) -> None:
         positive(rank=self.rank, alpha=self.alpha)
         if self.rank > 16 and not self.allow_high_rank:
-            raise ValueError(f"rank is {self.rank}; vLLM loads adapters up to rank 16 by default (allow_high_rank: true to keep it)")
+            raise ValueError(
+                f"rank is {self.rank}; vLLM loads adapters up to rank 16 by default (allow_high_rank: true to keep it)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
