@@ -16,7 +16,7 @@ def unscored(history: History, groups: Groups, *, limit: float = 0.2, warn_above
     False alarm: a handful in a small step; one sample alone is a note.
     """
     samples = rollouts(groups)
-    missing = [r for r in samples if r.grade is None or r.grade.status != "scored"]
+    missing = [r for r in samples if r.status == "failed" or r.grade is None or r.grade.status != "scored"]
     if not samples or len(missing) / len(samples) <= warn_above:
         return None
     severity: Severity = "stop" if len(missing) / len(samples) > limit else "warn" if len(missing) > 1 else "note"
