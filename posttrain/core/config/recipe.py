@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from posttrain.core.config.checks import STRICT
 from posttrain.core.config.stages import BestOfNConfig, DiagnoseConfig, EvaluateConfig
@@ -57,3 +57,5 @@ class Recipe:
     """The steps, in order."""
     scale: str = ""
     """The scale that was applied, such as `tiny`; empty if none."""
+    executor: Literal["local", "cluster"] = "local"
+    """Where the scale asks to be run; `run` refuses `cluster`, for which there is no executor yet."""

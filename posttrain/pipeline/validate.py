@@ -1,0 +1,222 @@
+"""From the tree of a file to settings, and from pydantic's errors to ours.
+
+An error names the place, the setting by its path, its value, what is allowed, the nearest name and one fix. Validation is
+strict: `steps: "5"` and `learning_rate: true` are refused rather than guessed. It runs in pydantic's JSON mode, where
+strict still reads a whole number as a float and a mapping as a dataclass.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from posttrain.core.errors import UserError
+from posttrain.pipeline.settings import GRADERS, class_at, default_text, fields_of, help_of
+from posttrain.pipeline.tree import Section, Series, nearest
+
+T = TypeVar("T")
+LISTS = ("data", "tasks", "graders")
+
+WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "dataclass_type": "a mapping of settings",
+    "dataclass_exact_type": "a mapping of settings",
+    "iterable_type": "a list",
+}
+
+
+def expand(stage: Section) -> None:
+    """Write short forms out: a bare source, a bare grader, one entry where a list is expected."""
+    for key in LISTS:
+        if key not in stage:
+            continue
+        value = stage[key]
+        if isinstance(value, str | Section):
+            only = Series(stage.name(key), stage.at(key))
+            only.put(value, stage.at(key))
+            stage[key] = value = only
+        if isinstance(value, Series):
+            word = "kind" if key == "graders" else "source"
+            for index, item in enumerate(value):
+                value[index] = _expanded(item, word, f"{stage.name(key)}[{index}]", value.places[index])
+    suites = stage.get("suites")
+    if isinstance(suites, Section):
+        for name in suites:
+            suites[name] = _expanded(suites[name], "source", suites.name(name), suites.at(name))
+    if "patch" in stage:
+        stage["patch"] = _expanded(stage["patch"], "source", stage.name("patch"), stage.at("patch"))
+
+
+def _expanded(item: Any, word: str, path: str, place: str) -> Any:
+    if not isinstance(item, str):
+        return item
+    section = Section(path, place)
+    section.put(word, item, place)
+    return section
+
+
+def read_settings(config: type[T], section: Section, what: str) -> T:
+    """Settings of class `config` from a section of the file; `what` is how errors call the holder (`kind 'grpo'`)."""
+    problems = list(_grader_kinds(section))
+    if problems:  # go on without them, to name everything else that is wrong as well
+        section = copy.deepcopy(section)
+        section["graders"] = Series(section.name("graders"), section.at("graders"))
+        section["graders"].put({"kind": "math"}, section.at("graders"))
+    value = None
+    try:
+        value = TypeAdapter(config).validate_json(json.dumps(section), strict=True)
+    except ValidationError as error:
+        problems += [_rewritten(each, config, section, what) for each in error.errors(include_url=False) if _meant(each, section)]
+    if problems or value is None:
+        raise combined(problems)
+    return cast(T, _frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, all the way down, so that equal settings are equal objects."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{field.name: _frozen(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        )
+    if isinstance(value, Mapping):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return tuple(_frozen(inner) for inner in value) if isinstance(value, list | tuple) else value
+
+
+def combined(problems: Sequence[UserError]) -> UserError:
+    """One error for all that is wrong, so that a recipe is mended in one go."""
+    return problems[0] if len(problems) == 1 else UserError("\n".join(str(problem) for problem in problems))
+
+
+def _grader_kinds(section: Section) -> Iterator[UserError]:
+    """Graders are told apart by `kind`; say so before pydantic lists what each of them would have wanted."""
+    graders = section.get("graders")
+    for index, grader in enumerate(graders if isinstance(graders, Series) else ()):
+        if not isinstance(grader, Section):
+            continue
+        kind = grader.get("kind")
+        if kind not in GRADERS:
+            path = f"{section.name('graders')}[{index}]"
+            text = f"{path} has no kind" if kind is None else f"{path}.kind is {kind!r}, which is not a grader"
+            yield UserError(f"{text}.", place=grader.at("kind"), fix=_choice(str(kind), sorted(GRADERS)))
+
+
+def _meant(error: Mapping[str, Any], section: Section) -> bool:
+    """False for what pydantic says about members of the grader union other than the one that `kind` names."""
+    location = error["loc"]
+    if len(location) < 3 or location[0] != "graders":
+        return True
+    grader = section["graders"][location[1]]
+    if not isinstance(grader, Section):
+        return bool(location[2] == "MathGrader")  # one message is enough
+    return bool(GRADERS[grader["kind"]].__name__ == location[2])
+
+
+def _rewritten(error: Mapping[str, Any], config: type[Any], section: Section, what: str) -> UserError:
+    location = tuple(error["loc"])
+    steps = tuple(step for step in location if not (isinstance(step, str) and step.endswith("Grader")))
+    place, path = _walk(section, steps)
+    owner = class_at(config, location[:-1])
+    last = str(steps[-1]) if steps else ""
+    default = f" ({default_text(owner, last)})" if owner and default_text(owner, last) else ""
+    kind = error["type"]
+    if kind == "unexpected_keyword_argument":
+        within = what if len(steps) == 1 else _owner(section, steps[:-1])
+        near = nearest(last, list(fields_of(owner))) if owner else None
+        hint = f" ({default_text(owner, near)})" if owner and near and default_text(owner, near) else ""
+        fix = f"Did you mean {near}?{hint}" if near else f"Its settings: {', '.join(sorted(fields_of(owner)))}." if owner else ""
+        return UserError(f"{path} is not a setting of {within}.", place=place, fix=fix)
+    if kind == "missing":
+        meaning = help_of(owner).get(last, "") if owner else ""
+        return UserError(
+            f"{path} is missing.", place=place, fix=f"Add `{last}:`{f' ({meaning.rstrip(chr(46))})' if meaning else ''}."
+        )
+    if kind == "value_error":
+        return _checked(str(error["ctx"]["error"]), config, section, location, steps)
+    given = error["input"]
+    if kind == "literal_error":
+        allowed = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return UserError(
+            f"{path} is {given!r}; expected one of {', '.join(allowed)}.", place=place, fix=_choice(str(given), allowed, default)
+        )
+    wanted = WANTED.get(kind, error["msg"])
+    value = (
+        "a mapping"
+        if isinstance(given, dict)
+        else "a list"
+        if isinstance(given, list)
+        else "null"
+        if given is None
+        else repr(given)
+    )
+    return UserError(f"{path} is {value}; expected {wanted}.", place=place, fix=f"Write {wanted}{default}.")
+
+
+def _owner(section: Section, steps: Sequence[Any]) -> str:
+    """How to call the settings below `steps`: a grader by its kind, anything else by its name."""
+    if steps[0] == "graders":
+        return f"grader {section['graders'][steps[1]].get('kind')!r}"
+    return next(str(step) for step in reversed(steps) if isinstance(step, str))
+
+
+def _checked(message: str, config: type[Any], section: Section, location: Sequence[Any], steps: Sequence[Any]) -> UserError:
+    """An error from a dataclass's own check, which begins with the setting's name and says what is expected."""
+    name = message.split(" ", 1)[0]
+    owner = class_at(config, location)
+    known = owner is not None and name.partition(".")[0] in fields_of(owner)
+    inner = (*steps, *name.split(".")) if known else tuple(steps)
+    place, path = _walk(section, inner)
+    text = path + message[len(name) :] if known else f"{path}: {message}"
+    default = default_text(owner, name) if owner and known else ""
+    return UserError(
+        f"{text}.", place=place, fix=f"The {default}.".replace("default ", "default is ") if default else "Change it there."
+    )
+
+
+def _walk(section: Section, steps: Sequence[Any]) -> tuple[str, str]:
+    """The place and dotted path of the last step, as far as the tree goes."""
+    value: Any = section
+    place, path = section.place, section.path
+    for step in steps:
+        if isinstance(value, Series) and isinstance(step, int) and step < len(value):
+            place, path, value = value.places[step], f"{path}[{step}]", value[step]
+        elif isinstance(value, Section):
+            place, path, value = (
+                value.places.get(step, value.place or place),
+                f"{path}.{step}" if path else str(step),
+                value.get(step),
+            )
+        else:
+            path = f"{path}[{step}]" if isinstance(step, int) else f"{path}.{step}"
+            value = None
+    return place, path
+
+
+def _choice(given: str, allowed: Sequence[str], default: str = "") -> str:
+    near = nearest(given, allowed)
+    return f"Did you mean {near}?{default}" if near else f"Choose one of {', '.join(allowed)}{default}."
+
+
+def plain(value: Any) -> Any:
+    """Settings as plain data, without what is at its default only by being None or empty: what recipe.yaml shows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
