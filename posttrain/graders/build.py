@@ -1,0 +1,110 @@
+"""From settings to graders that run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from posttrain.core.config import (
+    FormatGrader,
+    FunctionGrader,
+    GraderConfig,
+    LanguageGrader,
+    LengthGrader,
+    LookupGrader,
+    MathGrader,
+)
+from posttrain.core.errors import UserError
+from posttrain.core.types import Grade, Task
+from posttrain.graders import function, language, layout, length, lookup, math_answer
+from posttrain.graders.combine import Composite, Judge, Part, names
+from posttrain.graders.processes import Pool
+
+Result = TypeVar("Result")
+
+
+def prepare_math(config: MathGrader, base: Path) -> tuple[Judge, Pool | None]:
+    pool = math_answer.pool(config)
+    return (lambda task, text, written: math_answer.grade(config, pool, task, text)), pool
+
+
+def prepare_function(config: FunctionGrader, base: Path) -> tuple[Judge, Pool | None]:
+    pool = function.pool(config, base)
+    return (lambda task, text, written: function.grade(config, pool, task, text)), pool
+
+
+def prepare_lookup(config: LookupGrader, base: Path) -> tuple[Judge, Pool | None]:
+    return at_once(lambda task, text, written: lookup.grade(config, task, text)), None
+
+
+def prepare_format(config: FormatGrader, base: Path) -> tuple[Judge, Pool | None]:
+    return at_once(lambda task, text, written: layout.grade(config, text)), None
+
+
+def prepare_language(config: LanguageGrader, base: Path) -> tuple[Judge, Pool | None]:
+    language.check(config)
+    return at_once(lambda task, text, written: language.grade(config, text)), None
+
+
+def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Pool | None]:
+    return at_once(lambda task, text, written: length.grade(config, written)), None
+
+
+GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {
+    "math": prepare_math,
+    "lookup": prepare_lookup,
+    "format": prepare_format,
+    "language": prepare_language,
+    "length": prepare_length,
+    "function": prepare_function,
+}
+
+
+def at_once(judge: Callable[[Task, str, int | None], Grade]) -> Judge:
+    async def judged(task: Task, text: str, written: int | None) -> Grade:
+        return judge(task, text, written)
+
+    return judged
+
+
+def build(configs: Sequence[GraderConfig], *, base: Path) -> Composite:
+    """The graders of a stage as one. Paths in `configs` are relative to `base`. Raises UserError for files and
+    settings that cannot work; starts no process."""
+    if not configs:
+        raise UserError("there are no graders.", fix="Name at least one, such as {kind: math}.")
+    if all(config.gate or config.weight == 0 for config in configs):
+        raise UserError(
+            "every grader is a gate or has weight 0, so nothing gives a score.", fix="Give one grader a weight and no gate."
+        )
+    parts = []
+    for name, config in zip(names(configs), configs, strict=True):
+        judge, pool = GRADERS[config.kind](config, base)
+        parts.append(Part(name, config, judge, pool))
+    return Composite(parts)
+
+
+def grade_text(config: GraderConfig, task: Task, text: str, *, base: Path | None = None, written: int | None = None) -> Grade:
+    """Grade one text, wherever we are called from (a script, a notebook's running event loop).
+
+    `written` is how many tokens the text took, for the length grader; `base` is what a function's path is relative to.
+    """
+    name = names([config])[0]
+    judge, pool = GRADERS[config.kind](config, base or Path())
+    composite = Composite([Part(name, config, judge, pool)])
+    try:
+        return wait_for(lambda: judge(task, text, written))
+    finally:
+        composite.close()
+
+
+def wait_for(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Run async work to its end in an event loop of its own, on a thread of its own."""
+
+    async def run() -> Result:
+        return await work()
+
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(lambda: asyncio.run(run())).result()

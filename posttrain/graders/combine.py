@@ -1,0 +1,127 @@
+"""Several graders, one grade: a weighted sum, gates, and the parts kept apart so that a hacked one can be seen.
+
+score = Σ weight · part, over the graders that are not gates, times 0 if a gate is not passed. Parts keep their own raw
+score. No verdict from a grader that counts is no verdict on the whole: the status is error (or unscored), never a score
+of 0. A grader of weight 0 only watches: its failure leaves its part None and the score alone.
+
+`passed` asks the graders of correctness (math, lookup, and functions that returned a verdict) and the gates; where there is no
+correctness grader, all graders that gave a verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from posttrain.core.config import GraderConfig
+from posttrain.core.types import Grade, Rollout, Task
+from posttrain.graders.processes import Pool
+
+LARGEST = 3.0e38  # scores end up in 32-bit floats
+CORRECTNESS = ("math", "lookup", "function")
+
+Judge = Callable[[Task, str, int | None], Awaitable[Grade]]
+"""A prepared grader: task, text, tokens written (None for plain text) -> Grade."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One grader of the sum, ready to judge."""
+
+    name: str
+    config: GraderConfig
+    judge: Judge
+    pool: Pool | None = None
+
+    @property
+    def counts(self) -> bool:
+        return self.config.gate or self.config.weight > 0
+
+
+class Composite:
+    """The graders of a stage as one. Call it with a task and a rollout; close it when the stage ends."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+
+    async def __call__(self, task: Task, rollout: Rollout) -> Grade:
+        if rollout.status == "failed":
+            return Grade.unscored(f"the rollout failed: {rollout.failure or 'no reason given'}")
+        return await self.text(task, written_text(rollout), rollout.written)
+
+    async def text(self, task: Task, text: str, written: int | None = None) -> Grade:
+        grades = await asyncio.gather(*(part.judge(task, text, written) for part in self.parts))
+        return combine(self.parts, grades)
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        for part in self.parts:
+            if part.pool is not None:
+                part.pool.close()
+
+
+def written_text(rollout: Rollout) -> str:
+    """What the model wrote in its last turn, the reasoning put back where the template keeps it apart."""
+    last = next((message for message in reversed(rollout.messages) if message.role == "assistant"), None)
+    if last is None:
+        return ""
+    return f"<think>{last.thinking}</think>{last.content}" if last.thinking else last.content
+
+
+def combine(parts: Sequence[Part], grades: Sequence[Grade]) -> Grade:
+    scores = {part.name: grade.score for part, grade in zip(parts, grades, strict=True)}
+    answer = next(
+        (g.answer for p, g in zip(parts, grades, strict=True) if p.config.kind in CORRECTNESS and g.answer is not None), None
+    )
+    explanation = "; ".join(
+        grade.explanation if len(parts) == 1 else f"{part.name}: {grade.explanation}"
+        for part, grade in zip(parts, grades, strict=True)
+        if grade.explanation
+    )
+    judged = [(part, as_gate(part, grade)) for part, grade in zip(parts, grades, strict=True)]
+    for status in ("error", "unscored"):
+        if any(part.counts and grade.status == status for part, grade in judged):
+            why = explanation or "; ".join(grade.explanation for _, grade in judged if grade.status == status)
+            return Grade(None, None, status, answer=answer, explanation=why, parts=scores)
+    total = sum(part.config.weight * (grade.score or 0.0) for part, grade in judged if not part.config.gate and part.config.weight)
+    if any(part.config.gate and not grade.passed for part, grade in judged):
+        total = 0.0
+    total = max(-LARGEST, min(LARGEST, total))
+    return Grade(total, all_passed(judged), answer=answer, explanation=explanation, parts=scores)
+
+
+def as_gate(part: Part, grade: Grade) -> Grade:
+    """A gate must say passed or not; a bare float cannot open or shut it."""
+    if part.config.gate and grade.status == "scored" and grade.passed is None:
+        return Grade.error(f"{part.name} is a gate but gave a score without a verdict; return a bool or a Grade with passed")
+    return grade
+
+
+def all_passed(judged: Sequence[tuple[Part, Grade]]) -> bool | None:
+    correctness = [
+        grade.passed
+        for part, grade in judged
+        if part.config.kind in ("math", "lookup") or (part.config.kind == "function" and grade.passed is not None)
+    ]
+    gates = [grade.passed for part, grade in judged if part.config.gate]
+    verdicts = correctness + gates if correctness else [grade.passed for _, grade in judged if grade.passed is not None]
+    if any(verdict is False for verdict in verdicts):
+        return False
+    return None if not verdicts or None in verdicts else True
+
+
+def names(configs: Sequence[GraderConfig]) -> list[str]:
+    """A name for each part: its kind, numbered from the second of a kind on."""
+    seen: dict[str, int] = {}
+    found = []
+    for config in configs:
+        seen[config.kind] = seen.get(config.kind, 0) + 1
+        found.append(config.kind if seen[config.kind] == 1 else f"{config.kind}_{seen[config.kind]}")
+    return found
+
+
+Prepare = Callable[[GraderConfig, Path], tuple[Judge, Pool | None]]
