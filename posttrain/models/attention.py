@@ -46,7 +46,7 @@ def refuse_unsupported(config: PretrainedConfig, name: str) -> None:
     """Refuse at load what `attention` would refuse at the first step, and what it could not notice."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if kinds != {"full_attention"} or getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+    if kinds != {"full_attention"} or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
         raise UserError(
             f"{name} uses {', '.join(sorted(kinds))} layers", fix="Only models with full attention in every layer are supported."
         )

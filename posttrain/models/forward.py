@@ -38,7 +38,7 @@ class HeadLogProbs(torch.autograd.Function):
         logprobs, entropy, lse = (torch.empty(count, dtype=torch.float32, device=hidden.device) for _ in range(3))
         for start in range(0, count, TILE):
             rows = slice(start, start + TILE)
-            scaled = logits[rows].float().div_(temperature)
+            scaled = logits[rows].to(torch.float32, copy=True).div_(temperature)
             norm = scaled.logsumexp(-1)
             logprobs[rows] = scaled.gather(1, target[rows, None])[:, 0] - norm
             entropy[rows] = norm - (scaled.sub(norm[:, None]).exp_() * scaled).sum(-1)
@@ -55,7 +55,7 @@ class HeadLogProbs(torch.autograd.Function):
         grad_logits = torch.empty_like(logits)
         for start in range(0, len(hidden), TILE):
             rows = slice(start, start + TILE)
-            p = logits[rows].float().div_(ctx.temperature).sub_(lse[rows, None]).exp_()
+            p = logits[rows].to(torch.float32, copy=True).div_(ctx.temperature).sub_(lse[rows, None]).exp_()
             p.mul_(-grad_L[rows, None])
             p.scatter_add_(1, target[rows, None], grad_L[rows, None])
             grad_logits[rows] = p

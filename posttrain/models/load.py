@@ -79,17 +79,24 @@ def resolve(reference: str) -> Path:
     )
 
 
-def load(reference: str, *, dtype: torch.dtype = torch.bfloat16) -> Loaded:
-    """Load a causal language model. Raises UserError for what is not there or cannot be attended correctly."""
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(reference: str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Loaded:
+    """Load a causal language model. `dtype` none keeps the precision it was saved in; `device` none takes a GPU if there is
+    one. Raises UserError for what is not there or cannot be attended correctly."""
     path = resolve(reference)
     if not list(path.glob("*.safetensors")):
         raise UserError(f"{path} has no .safetensors file.", fix="Save the model with save_pretrained(safe_serialization=True).")
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype or "auto", attn_implementation=attention.NAME, trust_remote_code=False
+        )
     attention.refuse_unsupported(model.config, reference)
     model.config.use_cache = False
-    return Loaded(model.eval(), tokenizer, path)
+    return Loaded(model.to(device or default_device()).eval(), tokenizer, path)
 
 
 def converted(file: Path, name: str) -> Path:

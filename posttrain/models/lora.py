@@ -35,7 +35,7 @@ class LoraLinear(nn.Module):
         base.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
+        y: Tensor = self.base(x)
         if not self.active:
             return y
         low = F.linear(x, self.lora_A)
@@ -44,7 +44,8 @@ class LoraLinear(nn.Module):
     def merged(self) -> Tensor:
         """The weight with the update folded in: fp32 sum, rounded once."""
         update = self.lora_B.detach().float() @ self.lora_A.detach().float()
-        return (self.base.weight.detach().float() + self.scaling * update).to(self.base.weight.dtype)
+        weight: Tensor = self.base.weight.detach()
+        return (weight.float() + self.scaling * update).to(weight.dtype)
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> list[str]:

@@ -10,6 +10,7 @@ Letters: H query heads, K key heads, N tokens, D head size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def blocks(reach_N: Sequence[int]) -> list[Block]:
     """(query slice, key slice, causal): every run's causal block first, then the blocks that join later tokens to it."""
     count = len(reach_N)
     cuts = [0, *(i for i in range(1, count) if reach_N[i] != reach_N[i - 1]), count]
-    runs = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    runs = [slice(a, b) for a, b in pairwise(cuts) if b > a]
     later = [(slice(run.stop, reach_N[run.start]), run, False) for run in runs if reach_N[run.start] > run.stop]
     return [(run, run, True) for run in runs] + later
 

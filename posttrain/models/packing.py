@@ -76,7 +76,7 @@ def pack_tokens(
     where: list[list[int]] = [[] for _ in rows]
     path: list[int] = []
     previous: Sequence[int] = ()
-    for index in sorted(range(len(rows)), key=lambda r: rows[r]):
+    for index in sorted(range(len(rows)), key=lambda r: rows[r]):  # type: ignore[arg-type,return-value]
         row = rows[index]
         shared = common_prefix(row, previous)
         shared = shared if shared >= min_shared else 0

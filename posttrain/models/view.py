@@ -21,7 +21,7 @@ class InferenceView:
     def __init__(self, policy: PreTrainedModel) -> None:
         self._policy_layers = adapters(policy)
         self.module = policy if not self._policy_layers else self._folded(policy)
-        self._folded_weights = {name: self.module.get_submodule(name).weight for name in self._policy_layers}
+        self._folded_weights = {name: self.module.get_parameter(f"{name}.weight") for name in self._policy_layers}
 
     def _folded(self, policy: PreTrainedModel) -> PreTrainedModel:
         shared: list[object] = [
@@ -34,7 +34,8 @@ class InferenceView:
             linear = layer.base
             linear.weight = nn.Parameter(layer.merged(), requires_grad=False)
             setattr(plain.get_submodule(parent), leaf, linear)
-        return plain.eval()
+        plain.eval()
+        return plain
 
     @torch.no_grad()
     def refresh(self) -> None:

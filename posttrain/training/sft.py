@@ -1,0 +1,97 @@
+"""Supervised fine-tuning: raise the log-probability of the trained tokens, each counting the same in the global batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from posttrain.algorithms.weights import token_mean
+from posttrain.core.config import SftConfig
+from posttrain.core.faults import fault
+from posttrain.core.order import item_at
+from posttrain.core.seeds import derive
+from posttrain.models.packing import Batch, micro_batches, pack
+from posttrain.training.driver import BrokenStep, Step
+from posttrain.training.optimizer import NonFinite
+from posttrain.training.policy import Policy
+
+
+class Rows(Protocol):
+    """Encoded rows by index: tokens and loss mask."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[array[int], array[int]]: ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    tokens: Sequence[int]
+    mask: Sequence[int]
+
+
+def total_steps(config: SftConfig, rows: int) -> int:
+    return config.steps or math.ceil(config.epochs * rows / config.batch_size)
+
+
+async def sft(
+    policy: Policy, rows: Rows, held_out: Sequence[int], config: SftConfig, *, seed: int, start: int
+) -> AsyncIterator[Step]:
+    """Train on all rows but the `held_out` ones, in an order fixed by the seed."""
+    left_out = set(held_out)
+    train = array("q", (i for i in range(len(rows)) if i not in left_out))
+    total = total_steps(config, len(train))
+    for index in range(start, total):
+        began = time.perf_counter()
+        positions = range(index * config.batch_size, (index + 1) * config.batch_size)
+        batch = [Encoded(*rows[train[item_at(p, len(train), derive(seed, "order"))]]) for p in positions]
+        metrics = train_step(policy, batch, config, index)
+        if held_out and (index + 1 == total or (index + 1) % config.validate_every == 0):
+            metrics["loss/validation"] = validation_loss(policy, [Encoded(*rows[i]) for i in held_out], config.micro_batch_tokens)
+        metrics["time/step"] = time.perf_counter() - began
+        shown: dict[str, float] = {name: metrics[name] for name in ("loss", "loss/validation") if name in metrics}
+        yield Step(index, metrics, {}, shown=shown)
+
+
+def train_step(policy: Policy, rows: Sequence[Encoded], config: SftConfig, index: int) -> dict[str, float]:
+    """One optimizer step on `rows`, in as many micro-batches as memory asks for. Raises BrokenStep."""
+    lengths = [sum(row.mask) for row in rows]
+    weights = token_mean(lengths, 0)
+    loss = entropy = 0.0
+    batch: Batch | None = None
+    for chosen in micro_batches([[len(row.tokens)] for row in rows], config.micro_batch_tokens):
+        picked = [g for g, _ in chosen]
+        batch = pack([rows[i] for i in picked], {"weight": [[weights[i]] * lengths[i] for i in picked]}, device=policy.device)
+        scored = policy.score(batch)
+        term = -(batch.streams["weight"] * scored.logprobs_L).sum()
+        if fault("step:loss"):
+            term = term * math.nan
+        loss += term.item()
+        entropy += float((batch.streams["weight"] * scored.entropy_L).sum())
+        if not math.isfinite(loss):
+            policy.optimizer.zero_grad()
+            raise BrokenStep(index, {"loss": loss}, batch)
+        term.backward()
+    assert batch is not None
+    metrics = {"loss": loss, "entropy": entropy, "tokens/trained": float(sum(lengths))}
+    try:
+        return {**metrics, **policy.step()}
+    except NonFinite as error:
+        raise BrokenStep(index, {**metrics, "grad_norm": error.grad_norm}, batch) from error
+
+
+@torch.no_grad()
+def validation_loss(policy: Policy, rows: Sequence[Encoded], budget: int) -> float:
+    """Mean negative log-likelihood per trained token of rows that are never trained on."""
+    total, count = 0.0, 0
+    for chosen in micro_batches([[len(row.tokens)] for row in rows], budget):
+        batch = pack([rows[g] for g, _ in chosen], device=policy.device)
+        total -= float(policy.score(batch).logprobs_L.sum())
+        count += len(batch)
+    return total / count if count else math.nan
