@@ -54,5 +54,5 @@ bench-setup: ## .venv-trl, to time TRL's GRPO step beside ours
 	@sh scripts/setup_trl.sh
 
 clean: ## what setup and the tools made; runs/ stays
-	rm -rf .venv .venv-trl build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-trl .setup-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find posttrain tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

