@@ -11,24 +11,26 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from posttrain.core.statistics import pass_at_k, verdicts
 from posttrain.evaluation.summarise import Record
 
 
-def lm_eval_results(
+def lm_eval_files(
     records: Iterable[Record],
     *,
     model: str,
-    generation: Mapping[str, Any],
-    seed: int,
-    time: datetime,
     pass_at: Sequence[int] = (1,),
+    generation: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    time: datetime | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """File name -> its text, for the caller to write. `generation` is how answers were drawn, `versions` name -> version."""
+    """File name -> its text, for the caller to write. `generation` is how answers were drawn, `versions` name -> version,
+    `time` the moment in the file names (none is now)."""
+    generation, time = generation or {}, time or datetime.now(UTC)
     suites: dict[str, list[Record]] = {}
     for record in records:
         suites.setdefault(record.suite, []).append(record)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from posttrain.evaluation import difference, lm_eval_results, summarise
+from posttrain.evaluation import difference, lm_eval_files, summarise
 from posttrain.records.rollouts import RolloutRecord
 
 GRADED = RolloutRecord(
@@ -98,7 +98,7 @@ def test_lm_eval_files() -> None:
     rows = tasks(4)
     records = [rows[0], rows[1], wrong(rows[2]), unscored(rows[3])]
     time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    files = lm_eval_results(
+    files = lm_eval_files(
         records, model="./model", generation={"temperature": 0.0}, seed=7, time=time, versions={"posttrain": "0.1.0"}
     )
     assert list(files) == ["results_2026-01-02T03-04-05+00-00.json", "samples_sums_2026-01-02T03-04-05+00-00.jsonl"]
@@ -119,7 +119,7 @@ def test_lm_eval_files() -> None:
 
 
 def test_lm_eval_sample_file_names_hold_no_path() -> None:
-    files = lm_eval_results(
+    files = lm_eval_files(
         [replace(GRADED, suite="../evil suite")], model="m", generation={}, seed=0, time=datetime(2026, 1, 1, tzinfo=UTC)
     )
     assert all("/" not in name and ".." not in name for name in files)
