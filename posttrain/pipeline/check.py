@@ -1,0 +1,207 @@
+"""Everything that can be found wrong with a recipe before it runs, and what running it would take. Imports no torch.
+
+Reads the first rows of data files, asks each grader to prove itself on a few tasks (`prove`, given by the caller: graders
+are not this layer's), looks whether models are there, and estimates time, memory and disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from posttrain.core.config import (
+    BestOfNConfig,
+    DataSource,
+    EvaluateConfig,
+    GraderConfig,
+    GrpoConfig,
+    Recipe,
+    SftConfig,
+    Stage,
+    TaskSource,
+)
+from posttrain.core.errors import EnvironmentFailed, UserError
+from posttrain.core.types import Task
+from posttrain.pipeline import order
+from posttrain.pipeline.estimate import Estimate, estimate, total
+from posttrain.pipeline.models import require_model
+from posttrain.pipeline.order import WRITES, Locate, nowhere
+from posttrain.pipeline.references import is_builtin, is_path, is_run, produces, references, run_stage
+from posttrain.pipeline.validate import combined
+from posttrain.records.files import free_space
+
+Prove = Callable[[Sequence[GraderConfig], Sequence[Task]], None]
+FEW = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found: nothing wrong, remarks to read, one line and one estimate a stage."""
+
+    recipe: Recipe
+    plan: list[str]
+    remarks: list[str]
+    estimates: list[Estimate | None]
+    free: int
+
+    @property
+    def whole(self) -> Estimate | None:
+        return total(self.estimates)
+
+
+class Findings:
+    """What is wrong and what is worth a remark; each thing once, however many stages share it."""
+
+    def __init__(self) -> None:
+        self.errors: list[UserError] = []
+        self.remarks: list[str] = []
+
+    @contextlib.contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Collect an error of the block, at `place` where it names none itself."""
+        try:
+            yield
+        except UserError as error:
+            error.place = error.place or place
+            if str(error) not in [str(known) for known in self.errors]:
+                self.errors.append(error)
+
+    def remark(self, text: str) -> None:
+        if text and text not in self.remarks:
+            self.remarks.append(text)
+
+
+def check(recipe: Recipe, runs: Path, *, locate: Locate = nowhere, prove: Prove | None = None) -> Report:
+    """Raise UserError with all that is wrong, or say what would happen."""
+    order.verify(recipe, locate)
+    findings = Findings()
+    with findings.at(""):
+        findings.remark(_model(recipe.model, runs))
+    for index, stage in enumerate(recipe.stages):
+        _references(recipe, index, runs, locate, findings)
+        _inputs(recipe, index, locate, prove, findings)
+        findings.remark(_unused(stage, recipe))
+    if findings.errors:
+        raise combined(findings.errors)
+    if recipe.executor == "cluster":
+        findings.remark(f"scale {recipe.scale!r} asks for a cluster, for which there is no executor yet: `run` refuses it")
+    report = Report(recipe, [_line(stage) for stage in recipe.stages], findings.remarks, estimate(recipe), free_space(runs))
+    if report.whole is not None and report.whole.disk > report.free:
+        findings.remark(
+            f"the disk has {size(report.free)} free, less than the estimate of {size(report.whole.disk)}: `run` refuses it"
+        )
+    return report
+
+
+def require_space(report: Report) -> None:
+    """Refuse to begin what will most likely fill the disk."""
+    if report.whole is not None and report.whole.disk > report.free:
+        text = f"the disk has {size(report.free)} free; the recipe needs about {size(report.whole.disk)}."
+        raise EnvironmentFailed(text, fix="Free some space, or choose another --runs.")
+
+
+def _references(recipe: Recipe, index: int, runs: Path, locate: Locate, findings: Findings) -> None:
+    """Models and finished stages of other runs that the stage names are there."""
+    ids = ["base", *(stage.id for stage in recipe.stages)]
+    for reference in references(recipe.stages[index].config):
+        with findings.at(locate(index, *reference.keys)[0]):
+            if reference.role == "model" and reference.text not in ids:
+                findings.remark(_model(reference.text, runs))
+            elif is_run(reference.text):
+                run_stage(reference.text, runs)
+
+
+def _model(reference: str, runs: Path) -> str:
+    if is_run(reference):
+        run_stage(reference, runs)
+        return ""
+    return require_model(reference)
+
+
+def _inputs(recipe: Recipe, index: int, locate: Locate, prove: Prove | None, findings: Findings) -> None:
+    """The first rows of data can be read, and graders prove themselves on the first tasks."""
+    stage = recipe.stages[index]
+    config = stage.config
+    if isinstance(config, SftConfig):
+        for number, source in enumerate(config.data):
+            with findings.at(locate(index, "data", number)[0]):
+                findings.remark(_rows(source, stage))
+    if isinstance(config, GrpoConfig | BestOfNConfig | EvaluateConfig):
+        evaluates = isinstance(config, EvaluateConfig)
+        named = config.suites.items() if isinstance(config, EvaluateConfig) else enumerate(config.tasks)
+        tasks: list[Task] = []
+        for name, entry in named:
+            with findings.at(locate(index, "suites" if evaluates else "tasks", name)[0]):
+                tasks += _tasks(entry, recipe)
+        if prove is not None and tasks:
+            with findings.at(locate(index, "graders")[0]):
+                prove(config.graders, tasks)
+
+
+def _rows(source: DataSource, stage: Stage) -> str:
+    """Read the first rows of a source and say what they are."""
+    from posttrain.data import describe, examples
+
+    if not (is_path(source.source) or is_builtin(source.source)):
+        return ""
+    some = source if is_path(source.source) else replace(source, count=FEW)
+    remark = f"{stage.id}: {describe(Path(source.source))}" if is_path(source.source) else ""
+    list(itertools.islice(examples([some], references={}, base=Path(), seed=0), FEW))
+    return remark
+
+
+def _tasks(source: TaskSource, recipe: Recipe) -> list[Task]:
+    """The first tasks of a source that is there already."""
+    from posttrain.data.tasks import load_tasks
+
+    if not (is_path(source.source) or is_builtin(source.source)):
+        return []
+    return load_tasks([replace(source, count=FEW)], references={}, base=Path(), seed=recipe.seed)
+
+
+def _unused(stage: Stage, recipe: Recipe) -> str:
+    """A remark where a stage's work is used by nobody, which is mostly a forgotten reference."""
+    made = produces(stage.config) - {"evaluation", "tasks"}
+    users = [other.id for other in recipe.stages if any(reference.text == stage.id for reference in references(other.config))]
+    return (
+        f"{stage.id} writes {' and '.join(WRITES[role] for role in sorted(made))} that no other stage uses"
+        if made and not users
+        else ""
+    )
+
+
+def _line(stage: Stage) -> str:
+    """One stage in a few words: what goes in, how much, what comes out."""
+    config = stage.config
+    if isinstance(config, EvaluateConfig):
+        suites = ", ".join(f"{name} ({source.count})" for name, source in config.suites.items())
+        return f"measure {config.model} on {suites}, {config.sampling.samples} answer(s) each"
+    if isinstance(config, SftConfig):
+        rows = ", ".join(_short(source.source) for source in config.data)
+        much = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epoch(s)"
+        return f"train {config.model} on {rows}: {much} of {config.batch_size} rows"
+    if isinstance(config, GrpoConfig):
+        sources = ", ".join(_short(source.source) for source in config.tasks)
+        much = f"{config.steps} steps of {config.prompts_per_step} x {config.samples_per_prompt}"
+        return f"train {config.model} by {config.algorithm} on {sources}: {much}"
+    if isinstance(config, BestOfNConfig):
+        count = sum(source.count for source in config.tasks)
+        return f"{count} tasks x {config.sampling.samples} answers of {config.model}, the best {config.keep.per_task} kept"
+    before = f" against {config.before}" if config.before else ""
+    return f"explain {config.of}{before}" + (f", write tasks from {_short(config.patch.source)}" if config.patch else "")
+
+
+def _short(source: str) -> str:
+    return Path(source).name if is_path(source) else source
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
