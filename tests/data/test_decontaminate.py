@@ -1,0 +1,93 @@
+"""Training rows against evaluation tasks: copies are found, neighbours and boilerplate are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from posttrain.core.types import Conversation, Example, Message, Passage, Task
+from posttrain.data.decontaminate import Overlap, overlap, words
+
+STORY = "A farmer has twelve brown hens and each of them lays two eggs on every single morning of the week"
+SYSTEM = "Think it through step by step and then give the final answer as one number and nothing else at all"
+
+
+def task(name: str, *turns: str) -> Task:
+    return Task(name, tuple(Message("user" if n % 2 == 0 else "assistant", text) for n, text in enumerate(turns)))
+
+
+def row(user: str, answer: str = "ok", system: str = "") -> Conversation:
+    start = (Message("system", system),) if system else ()
+    return Conversation((*start, Message("user", user), Message("assistant", answer)), "train.jsonl:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("what is   17 + 25", True),
+        ("What is 17+25 ?", True),
+        ("What is 17 ＋ 25?", True),  # full-width plus
+        ("What is 17 - 25?", False),
+        ("What is 17 × 25?", False),
+        ("What is 25 + 17?", False),
+        ("What is 17 + 2?", False),
+        ("Please, what is 17 + 25?", False),  # a short prompt counts only as a whole
+    ],
+)
+def test_short_prompts_count_as_a_whole(text: str, same: bool) -> None:
+    found = overlap([row(text)], [task("t1", "What is 17 + 25?")])
+    assert found == ([Overlap("train.jsonl:1", "what is 17 + 25", "t1")] if same else [])
+
+
+def test_signs_that_look_different_are_the_same() -> None:
+    assert words("6 × 7 − 2 ÷ 1") == words("6*7-2/1") == ("6", "*", "7", "-", "2", "/", "1")
+    assert words("Two-digit numbers, e.g. 3.5!") == ("two", "digit", "numbers", "e", "g", "3", "5")
+
+
+def test_a_long_prompt_is_found_inside_any_turn() -> None:
+    eggs = task("eggs", f"{STORY}. How many eggs?")
+    hidden = row("Tell me a story.", f"Once upon a time: {STORY.upper()}!")
+    (found,) = overlap([row("Tell me a story.", "No."), hidden], [eggs])
+    assert found.task_id == "eggs" and len(found.ngram.split()) == 13 and found.ngram.startswith("a farmer has twelve")
+
+
+def test_twelve_shared_words_are_not_enough_and_thirteen_are() -> None:
+    tokens = STORY.split()
+    eggs = task("eggs", STORY)
+    assert not overlap([row(" ".join(tokens[:12]) + " and so on")], [eggs])
+    assert overlap([row(" ".join(tokens[:13]) + " and so on")], [eggs])
+
+
+def test_a_passage_is_looked_at_whole() -> None:
+    eggs, short = task("eggs", STORY), task("short", "What is 17 + 25?")
+    rows: list[Example] = [
+        Passage(STORY[30:], STORY[:30], "a:1"),
+        Passage("42", "What is 17 + 25?", "a:2"),
+        Passage("What is 18 + 25?", "", "a:3"),
+    ]
+    assert [(found.place, found.task_id) for found in overlap(rows, [eggs, short])] == [("a:1", "eggs"), ("a:2", "short")]
+
+
+def test_system_prompts_are_shared_on_purpose() -> None:
+    with_system = Task("t", (Message("system", SYSTEM), Message("user", "What is 17 + 25?")))
+    assert not overlap([row("What is 18 + 25?", system=SYSTEM)], [with_system])
+
+
+def test_boilerplate_of_many_tasks_does_not_count() -> None:
+    tasks = [task(f"t{n}", f"{SYSTEM}: what is {n} + 5?") for n in range(11)]
+    assert not overlap([row(f"{SYSTEM}: what is 99 + 5?")], tasks)
+    # The same prompt as a whole still does, and so does boilerplate of few tasks.
+    assert overlap([row(f"{SYSTEM}: what is 3 + 5?")], tasks)[0].task_id == "t3"
+    assert overlap([row(f"{SYSTEM}: what is 99 + 5?")], tasks[:10])
+
+
+def test_only_the_last_user_turn_asks() -> None:
+    talk = task("talk", "Yes", "Fine.", "What is 17 + 25?")
+    assert not overlap([row("Yes")], [talk]) and overlap([row("What is 17 + 25?")], [talk])
+
+
+def test_looking_stops_at_the_limit() -> None:
+    def endless():  # type: ignore[no-untyped-def]
+        while True:
+            yield row("What is 17 + 25?")
+
+    assert len(overlap(endless(), [task("t1", "What is 17 + 25?")], limit=3)) == 3
