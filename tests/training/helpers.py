@@ -36,7 +36,14 @@ def counting_rows(count: int = 24) -> ListRows:
 
 
 def sft_config(**changes: object) -> SftConfig:
-    settings = {"data": [DataSource(source="x")], "lora": LORA, "learning_rate": 5e-3, "batch_size": 6, "steps": 6, "checkpoint_every": 2}
+    settings = {
+        "data": [DataSource(source="x")],
+        "lora": LORA,
+        "learning_rate": 5e-3,
+        "batch_size": 6,
+        "steps": 6,
+        "checkpoint_every": 2,
+    }
     return SftConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
 

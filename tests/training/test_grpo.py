@@ -77,7 +77,9 @@ def one_update(made: Policy, found: list[Group], config: GrpoConfig) -> dict[str
 @pytest.mark.parametrize("algorithm", FAMILY)
 @pytest.mark.parametrize("lora", ["lora", "full"])
 def test_good_answers_become_likelier_and_bad_ones_less(toy_path: Path, algorithm: str, lora: str) -> None:
-    config = grpo_config(algorithm=algorithm, learning_rate=1e-2 if lora == "lora" else 1e-3, **({"lora": None} if lora == "full" else {}))
+    config = grpo_config(
+        algorithm=algorithm, learning_rate=1e-2 if lora == "lora" else 1e-3, **({"lora": None} if lora == "full" else {})
+    )
     made = make(toy_path, config)
     found = honest(made, groups())
     before = logprob(made, found)
@@ -128,7 +130,10 @@ def test_the_kl_pulls_back_to_where_the_stage_started(toy_path: Path, form: str,
         **({"lora": None} if lora == "full" else {}),
     )
     made = make(toy_path, config, reference=True)
-    flat = [group(g.task.id, list(g.rollouts[0].rows[0].tokens[: len(PROMPTS[i])]), [[5, 6], [7, 8, 9]], [0.0, 0.0]) for i, g in enumerate(groups())]
+    flat = [
+        group(g.task.id, list(g.rollouts[0].rows[0].tokens[: len(PROMPTS[i])]), [[5, 6], [7, 8, 9]], [0.0, 0.0])
+        for i, g in enumerate(groups())
+    ]
     with torch.no_grad():  # push the policy away from its start
         for name, master in made.optimizer.masters.items():
             if lora == "full" or "lora_B" in name:

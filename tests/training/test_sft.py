@@ -35,14 +35,14 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def run(trained: Policy, paths: StagePaths, start: Resumed | None = None, stop: Stop | None = None) -> None:
     config = trained.config
     start = start or Resumed()
-    loop = sft(trained, counting_rows(), [], config, seed=0, start=start.steps)  # type: ignore[arg-type]
+    loop = sft(trained, counting_rows(), range(24), [], config, seed=0, start=start.steps)  # type: ignore[arg-type]
     asyncio.run(drive(loop, trained, paths, config, start=start, total=6, reporter=Silent(), stop=stop or Stop()))
 
 
 @pytest.mark.parametrize(("lora", "least"), [(None, 0.5), (sft_config().lora, 0.95)])  # adapters on a random body learn little
 def test_it_learns_to_count(toy_path: Path, lora: object, least: float) -> None:
     trained = fresh(toy_path, lora=lora, learning_rate=2e-2, steps=40)
-    steps = steps_of(sft(trained, counting_rows(), [0, 1, 2, 3], trained.config, seed=0, start=0))  # type: ignore[arg-type]
+    steps = steps_of(sft(trained, counting_rows(), range(4, 24), range(4), trained.config, seed=0, start=0))  # type: ignore[arg-type]
     assert steps[0].metrics["loss"] > 4
     assert steps[-1].metrics["loss"] < least * steps[0].metrics["loss"]
     assert steps[-1].metrics["loss/validation"] < least * 6
@@ -53,7 +53,7 @@ def test_micro_batches_do_not_change_the_step(toy_path: Path) -> None:
     results = []
     for budget in (8, 20, 4096):
         trained = fresh(toy_path, micro_batch_tokens=budget, steps=3)
-        steps = steps_of(sft(trained, counting_rows(), [], trained.config, seed=0, start=0))  # type: ignore[arg-type]
+        steps = steps_of(sft(trained, counting_rows(), range(24), [], trained.config, seed=0, start=0))  # type: ignore[arg-type]
         results.append(([s.metrics["loss"] for s in steps], [s.metrics["grad_norm"] for s in steps]))
     for losses, norms in results[1:]:
         assert losses == pytest.approx(results[0][0], rel=1e-5)
@@ -68,7 +68,7 @@ def test_a_prompt_token_is_never_trained(toy_path: Path) -> None:
     losses = []
     for each in (rows, changed):
         trained = fresh(toy_path, steps=1)
-        losses.append(steps_of(sft(trained, each, [], trained.config, seed=0, start=0))[0].metrics["loss"])  # type: ignore[arg-type]
+        losses.append(steps_of(sft(trained, each, range(24), [], trained.config, seed=0, start=0))[0].metrics["loss"])  # type: ignore[arg-type]
     assert losses[0] == losses[1]
     tokens, mask = changed.rows[0]
     assert mask[:2].tolist() == [0, 0] and sum(mask) == len(tokens) - 2
@@ -88,7 +88,10 @@ def test_resume_equals_no_interruption_bit_for_bit(toy_path: Path, tmp_path: Pat
     run(second, paths, start)
 
     assert same(weights(whole), weights(second))
-    timeless = [[{k: v for k, v in m.items() if not k.startswith("time/")} for m in read_metrics(p.metrics)] for p in (StagePaths(tmp_path / "whole"), paths)]
+    timeless = [
+        [{k: v for k, v in m.items() if not k.startswith("time/")} for m in read_metrics(p.metrics)]
+        for p in (StagePaths(tmp_path / "whole"), paths)
+    ]
     assert timeless[0] == timeless[1]
 
 

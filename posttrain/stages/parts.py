@@ -1,0 +1,101 @@
+"""What several kinds of stage build: the sampler, the grader, the tasks, and the saved model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from posttrain import chat, graders
+from posttrain.core.config import GraderConfig, TaskSource
+from posttrain.core.protocols import Grader
+from posttrain.core.seeds import derive
+from posttrain.core.stage import StageContext
+from posttrain.core.types import Task
+from posttrain.data.tasks import load_tasks
+from posttrain.generation.native import NativeEngine
+from posttrain.models.load import Loaded, load
+from posttrain.models.lora import save_adapter
+from posttrain.models.memory import keep_memory
+from posttrain.models.save import save_model
+from posttrain.models.view import InferenceView
+from posttrain.records.files import saving
+from posttrain.records.paths import StagePaths
+from posttrain.training.policy import Policy
+
+T = TypeVar("T")
+HERE = Path()
+
+
+def model_of(reference: str, context: StageContext) -> Loaded:
+    """Load the model that a stage's `model` setting stands for."""
+    keep_memory()
+    return load(context.references[reference])
+
+
+def sampler(view: InferenceView, renderer: chat.ChatRenderer) -> NativeEngine:
+    return NativeEngine(view, renderer.decode, renderer.stop_ids)
+
+
+def tasks_of(sources: Sequence[TaskSource], context: StageContext) -> list[Task]:
+    return load_tasks(sources, references=context.references, base=HERE, seed=derive(context.seed, "tasks"))
+
+
+@contextlib.asynccontextmanager
+async def grading(configs: Sequence[GraderConfig], tasks: Sequence[Task]) -> AsyncIterator[Grader]:
+    """The stage's grader, proven on its tasks before it is used, and closed with all its processes after."""
+    graders.selftest(configs, tasks, base=HERE)
+    grader = graders.build(configs, base=HERE)
+    try:
+        yield grader
+    finally:
+        await grader.aclose()
+
+
+def save_policy(policy: Policy, parent: Path, paths: StagePaths) -> dict[str, Path]:
+    """Write `model/`, and `adapter/` where there is one, each whole or not at all."""
+    artefacts = {"model": paths.model}
+    with saving(paths.model) as folder:
+        save_model(policy.model, policy.tokenizer, folder)
+    if policy.config.lora is not None:
+        with saving(paths.adapter) as folder:
+            save_adapter(policy.model, folder, base=base_reference(parent, paths))
+        artefacts["adapter"] = paths.adapter
+    return artefacts
+
+
+def base_reference(parent: Path, paths: StagePaths) -> str:
+    """The adapter's base: relative where it lies in the same run, so that a run can be moved; else where it is."""
+    run = paths.directory.parent
+    while run.name and not (run / "recipe.yaml").exists() and run != run.parent:
+        run = run.parent
+    if parent.resolve().is_relative_to(run.resolve()) and run != run.parent:
+        return os.path.relpath(parent.resolve(), paths.adapter.resolve())
+    return str(parent)
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, also where a loop is running already (a notebook), in a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:  # carried to the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=target, name="posttrain")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]

@@ -1,0 +1,1 @@
+"""Rollouts -> training data."""
