@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NUMBER = r"(?:(?<![\w.])[-−+])?\\?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?\s?(?:\\?%)?|(?<![\w.])[-−+]?\.\d+"
+NUMBER = r"(?:(?<![\w.])[-−+])?\\?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?:\s?\\?%)?|(?<![\w.])[-−+]?\.\d+"
 _number = re.compile(NUMBER)
 _listed = re.compile(
     r"^(?:\s|,|;|\||&|or|and|maybe|perhaps|possibly|alternatively|either|also|else|it|is|be|could|might|not|no)*$", re.I
@@ -21,8 +21,12 @@ _listed = re.compile(
 _hedges = re.compile(r"\b(?:or|maybe|perhaps|possibly|alternatively|either|and)\b|[,;|&]", re.I)
 _negated = re.compile(r"(?:\bnot|\bisn't|\bnever|≠|\\neq?)\s*(?:equal\s+to\s+|be\s+)?\$?$", re.I)
 _bare_line = re.compile(rf"^\s*(?:[-*•]|\d+[.)])?\s*(?P<number>{NUMBER})\s*[.,;?!]?\s*$")
+_linking = (
+    r"(?:is|are|was|be|should|would|could|must|equals|to|actually|instead|rather|really|in|fact|it|the|that|its|answer|number)"
+)
 _claim = re.compile(
-    rf"\b(?:answers?|results?|totals?|solutions?|actually|instead|rather|or|maybe|perhaps)\b[^\d\n]{{0,40}}?(?P<number>{NUMBER})",
+    r"\b(?:answers?|results?|totals?|solutions?|actually|instead|rather|or|maybe|perhaps|possibly)\b"
+    rf"[\s:*$=(,]*(?:{_linking}\b[\s:*$=(]*)*(?P<number>{NUMBER})",
     re.I,
 )
 _box = re.compile(r"\\f?boxe?d?\s*\{")
@@ -71,6 +75,8 @@ def boxes(text: str) -> list[str]:
 
 def from_boxes(text: str, same: Same) -> Extracted:
     spans = box_spans(text)
+    if _box.search(text, spans[-1][1] if spans else 0):
+        return Extracted(None, "a box never closes")
     if not spans:
         return Extracted(None, "no \\boxed{} answer")
     return one_of([content for content, _ in spans], text[spans[-1][1] :], same)
@@ -78,6 +84,8 @@ def from_boxes(text: str, same: Same) -> Extracted:
 
 def from_tag(text: str, same: Same) -> Extracted:
     matches = list(_tag.finditer(text))
+    if "<answer>" in text[matches[-1].end() if matches else 0 :]:
+        return Extracted(None, "an answer tag never closes")
     if not matches:
         return Extracted(None, "no <answer>…</answer>")
     found = [match[1].strip() for match in matches]
@@ -135,13 +143,14 @@ def lists_lines(text: str, same: Same) -> bool:
 def from_any(text: str, same: Same) -> Extracted:
     """The boxed answer, else the tag, else the last number; a box and a tag must agree."""
     boxed, tagged = from_boxes(text, same), from_tag(text, same)
-    if boxes(text) and _tag.search(text):
+    has_box, has_tag = bool(_box.search(text)), "<answer>" in text
+    if has_box and has_tag:
         if boxed.answer is None or tagged.answer is None:
             return boxed if boxed.answer is None else tagged
         return boxed if same(boxed.answer, tagged.answer) else Extracted(None, "the box and the answer tag differ")
-    if boxes(text):
+    if has_box:
         return boxed
-    return tagged if _tag.search(text) else from_last_number(text, same)
+    return tagged if has_tag else from_last_number(text, same)
 
 
 def last_line(text: str, same: Same) -> Extracted:
@@ -154,7 +163,7 @@ def whole(text: str, same: Same) -> Extracted:
 
 
 def tag_or_last_line(text: str, same: Same) -> Extracted:
-    return from_tag(text, same) if _tag.search(text) else last_line(text, same)
+    return from_tag(text, same) if "<answer>" in text else last_line(text, same)
 
 
 MATH = {"boxed": from_boxes, "answer_tag": from_tag, "last_number": from_last_number, "any": from_any}

@@ -20,6 +20,7 @@ SYMBOLIC = ("posttrain.graders.symbolic", "prepare", ())
 _command = re.compile(r"\\[a-zA-Z]+")
 _word = re.compile(r"[A-Za-z]{2,}")
 _text = re.compile(r"\\(?:text|textbf|textit|mbox)\s*\{([^{}]*)\}")
+_roman = re.compile(r"\\(?:mathrm|mathit)\s*\{\s*([A-Za-z])\s*\}")  # math-verify reads \mathrm{e} as a unit and drops it
 _joined = re.compile(r"\s*,?\s*(?:\\(?:text|textrm|mbox)\s*\{\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))\s*")
 _mathematical = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
@@ -53,7 +54,7 @@ def quick(reference: str, answer: str) -> bool | tuple[str, str]:
         return False
     if (verdict := exact.equal(*pair)) is not None:
         return verdict
-    left, right = (both_signs(_joined.sub(", ", side)) for side in pair)
+    left, right = (both_signs(_roman.sub(r"\1", _joined.sub(", ", side))) for side in pair)
     if words(left) or words(right):
         return plain(left) == plain(right) != ""
     return left, right

@@ -1,0 +1,40 @@
+"""Problems as tasks and demonstrations: the layouts an answer may have, and the sentence that asks for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posttrain.core.types import Conversation, Message, Task
+from posttrain.data.builtin.problems import Problem, digest
+
+INSTRUCTIONS: dict[str, str] = {
+    "none": "",
+    "think_answer": "Think between <think> and </think>, then give only the answer between <answer> and </answer>.",
+    "answer_only": "Reply with the answer only.",
+    "boxed": "Work step by step and put the answer in \\boxed{}.",
+}
+
+STYLES: dict[str, Callable[[Problem], str]] = {
+    "think_answer": lambda problem: f"<think>{problem.steps}</think><answer>{problem.answer}</answer>",
+    "answer_only": lambda problem: problem.answer,
+    "boxed": lambda problem: f"{problem.steps} \\boxed{{{problem.answer}}}",
+}
+
+
+def prompt(problem: Problem, instruction: str) -> Message:
+    return Message("user", f"{problem.question}\n{INSTRUCTIONS[instruction]}" if INSTRUCTIONS[instruction] else problem.question)
+
+
+def task(name: str, split: str, problem: Problem, instruction: str) -> Task:
+    return Task(
+        id=f"{name}/{split}/{digest(name, problem.key)}",
+        messages=(prompt(problem, instruction),),
+        answer=problem.answer,
+        slices=dict(problem.slices),
+        metadata=dict(problem.metadata),
+    )
+
+
+def demonstration(name: str, split: str, problem: Problem, instruction: str, style: str) -> Conversation:
+    turns = (prompt(problem, instruction), Message("assistant", STYLES[style](problem)))
+    return Conversation(turns, origin=f"builtin:{name}/{split}/{digest(name, problem.key)}", slices=dict(problem.slices))
