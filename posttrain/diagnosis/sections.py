@@ -177,7 +177,7 @@ class Shown:
 
 
 def shown_rollouts(run: RunView) -> list[Shown]:
-    """Of every stage that sampled while training or selecting: its first and its last kept step. Evaluations are shown as changes."""
+    """First and last kept step of each stage that sampled to train or to select. Evaluations are shown as changes."""
     found = []
     for stage in run.stages:
         if stage.evaluations or not stage.rollout_files:
