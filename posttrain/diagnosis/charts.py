@@ -103,10 +103,10 @@ def _draw(axes: Any, line: Series, colour: str) -> None:
 
 
 def _rolling(values: Sequence[float], window: int) -> list[float]:
-    """Mean of the finite values among the last `window`; a gap stays a gap."""
+    """Mean of the finite values around each step; a gap stays a gap."""
     means = []
     for i, value in enumerate(values):
-        near = [v for v in values[max(0, i - window + 1) : i + 1] if math.isfinite(v)]
+        near = [v for v in values[max(0, i - window // 2) : i + window // 2 + 1] if math.isfinite(v)]
         means.append(sum(near) / len(near) if math.isfinite(value) else math.nan)
     return means
 

@@ -18,7 +18,7 @@ from posttrain.diagnosis import sections, show
 from posttrain.diagnosis.findings import Diagnosis, diagnose
 from posttrain.diagnosis.load import RunView, StageView, load_run
 from posttrain.diagnosis.patch import patch
-from posttrain.diagnosis.verdict import SuiteVerdict, remarks, suite_verdicts
+from posttrain.diagnosis.verdict import Remark, SuiteVerdict, remarks, suite_verdicts
 from posttrain.records.files import write_atomic
 
 if TYPE_CHECKING:
@@ -45,13 +45,15 @@ def render(run: RunView) -> str:
     trained = [stage for stage in run.stages if stage.metrics]
     charts = [(stage, sections.panels(stage, index)) for index, stage in enumerate(trained)]
     shown = sections.shown_rollouts(run)
+    found = remarks(run, suites)
     page = {
         "run": run,
         "now": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "status": _status(run),
         "headline": _headline(run, suites),
         "suites": suites,
-        "remarks": remarks(run, suites),
+        "remarks": found,
+        "facts": _facts(run, found, diagnosis),
         "wall_s": sum(stage.wall_s or 0.0 for stage in run.stages),
         "models": _models(run),
         "tables": sections.suite_tables(run, rollouts),
@@ -118,6 +120,21 @@ def _headline(run: RunView, suites: Sequence[SuiteVerdict]) -> str:
     if _status(run) == "done":
         return "The run finished without an evaluation, so nothing says whether it helped."
     return "No evaluation has finished yet, so there is nothing to conclude."
+
+
+def _facts(run: RunView, found: Sequence[Remark], diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """The few numbers beside the verdict."""
+    done = sum(stage.status == "done" for stage in run.stages)
+    facts = [
+        ("stages finished", f"{done} of {len(run.stages)}"),
+        ("time", show.duration(sum(stage.wall_s or 0.0 for stage in run.stages))),
+    ]
+    changed = [suite.change.tasks for suite in diagnosis.suites.values() if suite.change]
+    if changed:
+        facts.append(("tasks fixed", str(sum(len(tasks.fixed) for tasks in changed))))
+        facts.append(("tasks regressed", str(sum(len(tasks.regressed) for tasks in changed))))
+    grave = sum(remark.level in ("stop", "warn") for remark in found)
+    return [*facts, ("warnings", str(grave))]
 
 
 def _models(run: RunView) -> list[dict[str, Any]]:

@@ -52,7 +52,8 @@ PLANS = (
     PanelPlan("Cut off", "share of answers that reached the limit", {"length/truncated": "truncated"}, share=True),
     PanelPlan("Groups without signal", "all rewards of the task equal", {"groups/zero_variance": "zero variance"}, share=True),
     PanelPlan("Clipped", "share of tokens outside the ratio's range", {"clip/low": "low", "clip/high": "high"}),
-    PanelPlan("Sampler–trainer gap", "nats per token", {"gap/mean": "mean", "gap/max": "largest"}, limit="mismatch_budget"),
+    PanelPlan("Sampler–trainer gap", "mean difference, nats per token", {"gap/mean": "mean"}, limit="mismatch_budget"),
+    PanelPlan("Largest gap", "of any one token, nats", {"gap/max": "largest"}),
     PanelPlan(
         "Without a score", "unscored or failed samples", {"rollouts/unscored": "unscored", "rollouts/failed": "failed"}, share=True
     ),

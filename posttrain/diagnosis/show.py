@@ -71,7 +71,7 @@ def number(value: object) -> str:
         return "–" if value is None else visible(value)
     if not math.isfinite(value):
         return "not finite"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return (f"{value:,}" if isinstance(value, int) else f"{value:.3g}").replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:

@@ -55,19 +55,18 @@ class SuiteVerdict:
     @property
     def sentence(self) -> str:
         if self.direction == "single":
-            value = f"{percent(self.after.get('value'))} [{limits(self.after)}]"
+            value = f"{percent(self.after.get('value'))} (95 % interval {limits(self.after)})"
             return (
                 f"pass@1 on {self.suite} is {value} over {self.after.get('n', 0)} tasks; there is nothing to compare it with yet."
             )
         assert self.before is not None
         change = {"rose": "rose", "fell": "fell", "unclear": "did not measurably change"}[self.direction]
         values = f"{percent(self.before['value'])} to {percent(self.after['value'])}"
-        moved = f"pass@1 on {self.suite} {change}{' (' if self.direction == 'unclear' else ' from '}{values}"
-        moved += ")" if self.direction == "unclear" else ""
+        moved = f"Pass@1 on {self.suite} {change}{', ' if self.direction == 'unclear' else ' from '}{values}"
         if self.test is None or self.test.difference is None:
             return f"{moved}; the rollouts that a paired test needs were not kept."
-        span = f"{points(self.test.difference)} points [{points(self.test.low)} to {points(self.test.high)}]"
-        return f"{moved}: {span}, {self.test.method} {probability(self.test.p_value)}, {self.test.n} tasks."
+        span = f"{points(self.test.difference)} points, 95 % interval {points(self.test.low)} to {points(self.test.high)}"
+        return f"{moved} ({span}; {probability(self.test.p_value)})."
 
 
 def suite_verdicts(run: RunView, rollouts: Mapping[str, Sequence[RolloutRecord]]) -> list[SuiteVerdict]:
@@ -93,7 +92,8 @@ def remarks(run: RunView, suites: Sequence[SuiteVerdict]) -> list[Remark]:
     found += [Remark("warn", "A suite got worse", verdict.sentence) for verdict in suites if verdict.direction == "fell"]
     found += _from_peak(run)
     for stage in run.stages:
-        found += [*_events(stage), *_missing_scores(stage), *_not_finite(stage), *_gap(stage)]
+        final = run.evaluations[-1:] == [stage]
+        found += [*_events(stage), *_missing_scores(stage, final), *_not_finite(stage), *_gap(stage)]
     found += _quiet(run)
     return sorted(found, key=lambda remark: LEVELS.index(remark.level))
 
@@ -133,7 +133,8 @@ def _events(stage: StageView) -> list[Remark]:
     return found
 
 
-def _missing_scores(stage: StageView) -> list[Remark]:
+def _missing_scores(stage: StageView, final: bool) -> list[Remark]:
+    """Answers cut off are a warning in the last evaluation; a base model that does not stop yet is only worth a note."""
     found = []
     for suite, numbers in stage.evaluations.items():
         missing, samples = numbers.get("unscored") or 0, numbers.get("samples") or 0
@@ -143,7 +144,7 @@ def _missing_scores(stage: StageView) -> list[Remark]:
         truncated = numbers.get("truncated") or 0.0
         if truncated > 0.1:
             text = f"{percent(truncated)} of the answers to {visible(suite)} were cut off at max_tokens."
-            found.append(Remark("warn", "Answers are cut off", text, stage.id))
+            found.append(Remark("warn" if final else "note", "Answers are cut off", text, stage.id))
     return found
 
 
