@@ -35,8 +35,8 @@ class Codec:
         self.end: int | None = tokenizer.eos_token_id
         pad = tokenizer.pad_token_id
         self.pad: int = pad if pad is not None else (self.end or 0)
-        # One literal is encoded for every turn; a cache on the instance's own method keeps no other codec alive.
-        self._short = lru_cache(maxsize=4096)(self._encode_plain)
+        # Headers and system prompts come again with every row.
+        self._cached = lru_cache(maxsize=2048)(self._encode_plain)
         if self.decode(self.plain("a") + self.plain("a")) != "aa":
             raise UserError(
                 f"tokenizer of {self.name} changes a text when it is encoded in pieces (it adds a space in front).",
@@ -45,10 +45,12 @@ class Codec:
 
     def plain(self, text: str) -> list[int]:
         """Tokens of text that people or models wrote; never a control token."""
-        return list(self._short(text)) if len(text) <= 32 else self._encode_plain(text)
+        return list(self._cached(text)) if len(text) <= 256 else self._encode_plain(text)
 
     def markup(self, text: str) -> list[int]:
         """Tokens of text that a template wrote: control tokens are recognised."""
+        if text in self.controls:
+            return [self.controls[text]]
         ids: list[int] = self._markup.encode(text, add_special_tokens=False).ids
         return ids
 

@@ -2,9 +2,12 @@
 
 A prompt too short for an n-gram, such as "What is 17 + 25?", overlaps with a row whose user turn is the same prompt; longer
 prompts are looked for anywhere in the row. Words are compared in lower case and without punctuation, but with signs of
-arithmetic: 17 + 25 is not 17 - 25. System prompts do not count, they are shared on purpose. An n-gram that stands in more
-than `common` different evaluation prompts is their boilerplate and does not count either; GPT-3 ignored n-grams with more
-than ten matches for the same reason.
+arithmetic: 17 + 25 is not 17 - 25. System prompts do not count, they are shared on purpose.
+
+Questions made from one template share long n-grams and are not copies of each other. So an n-gram that stands in more than
+`common` different evaluation prompts does not count (GPT-3 ignored those with more than ten matches), nor does a question
+whose numbers do not all stand in the row in their order, unless the two share a run of LONG words: the same words with other
+numbers are another question.
 
 Fails for paraphrases, translations, answers without their question, and pieces of texts in scripts without spaces: this
 finds copies, not leaks of meaning.
@@ -22,6 +25,12 @@ from posttrain.core.types import Conversation, Example, Message, Task
 # A word, a number, or one sign of arithmetic. A minus behind a letter is a hyphen, which only separates.
 _WORDS = re.compile(r"\w+|[+*/=<>^%±]|(?<![^\W\d_])-")
 _SIGNS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"})
+
+
+LONG = 50
+"""Words in a row that make a copy whatever the numbers are: two or three sentences."""
+
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +65,20 @@ class Index:
 
     def __init__(self, tasks: Sequence[Task], *, n: int = 13, common: int = 10) -> None:
         self._n = n
-        self._whole: dict[tuple[str, ...], str] = {}
+        self._whole: dict[Words, str] = {}
         for task in tasks:
             # The last user turn asks the question; those before it are examples or talk.
             asked = next((message.content for message in reversed(task.messages) if message.role == "user"), "")
             if text := words(asked):
                 self._whole.setdefault(text, task.id)
-        self._ngrams: dict[tuple[str, ...], str] = {}
-        prompts: dict[tuple[str, ...], int] = {}
-        for text, task_id in self._whole.items():
+        self._numbers = [_numbers(text) for text in self._whole]
+        self._ids = list(self._whole.values())
+        # n-gram -> the positions in `_ids` of the prompts it stands in
+        self._ngrams: dict[Words, list[int]] = {}
+        for position, text in enumerate(self._whole):
             for ngram in set(_ngrams(text, n)):
-                self._ngrams.setdefault(ngram, task_id)
-                prompts[ngram] = prompts.get(ngram, 0) + 1
-        for ngram, count in prompts.items():
-            if count > common:
-                del self._ngrams[ngram]
+                self._ngrams.setdefault(ngram, []).append(position)
+        self._ngrams = {ngram: prompts for ngram, prompts in self._ngrams.items() if len(prompts) <= common}
 
     def match(self, example: Example) -> Overlap | None:
         """The first task that the row holds, or None."""
@@ -78,15 +86,24 @@ class Index:
             text = words(content)
             if role == "user" and text in self._whole:
                 return Overlap(example.origin, " ".join(text), self._whole[text])
-            if not self._ngrams:
-                continue
-            for ngram in _ngrams(text, self._n):
-                if ngram in self._ngrams:
-                    return Overlap(example.origin, " ".join(ngram), self._ngrams[ngram])
+            found = self._inside(text) if self._ngrams else None
+            if found is not None:
+                return Overlap(example.origin, " ".join(found[0]), self._ids[found[1]])
+        return None
+
+    def _inside(self, text: Words) -> tuple[Words, int] | None:
+        """An n-gram of the text and the prompt it gives away."""
+        numbers = _numbers(text)
+        runs: dict[int, int] = {}  # prompt -> how many n-grams in a row have stood in it
+        for ngram in _ngrams(text, self._n):
+            runs = {prompt: runs.get(prompt, 0) + 1 for prompt in self._ngrams.get(ngram, ())}
+            for prompt, run in runs.items():
+                if _in_order(self._numbers[prompt], numbers) or run + self._n > LONG:
+                    return ngram, prompt
         return None
 
 
-def words(text: str) -> tuple[str, ...]:
+def words(text: str) -> Words:
     """Normalised words of a text: compatibility forms joined, lower case, signs of arithmetic kept."""
     return tuple(_WORDS.findall(unicodedata.normalize("NFKC", text).translate(_SIGNS).lower()))
 
@@ -105,5 +122,15 @@ def _spoken(message: Message) -> str:
     return f"{message.thinking} {message.content}" if message.thinking else message.content
 
 
-def _ngrams(text: tuple[str, ...], n: int) -> Iterator[tuple[str, ...]]:
+def _ngrams(text: Words, n: int) -> Iterator[Words]:
     return (text[start : start + n] for start in range(len(text) - n + 1))
+
+
+def _numbers(text: Words) -> Words:
+    return tuple(word for word in text if any(character.isdigit() for character in word))
+
+
+def _in_order(needed: Words, found: Words) -> bool:
+    """True if `found` holds all of `needed` in that order, with anything in between."""
+    rest = iter(found)
+    return all(number in rest for number in needed)

@@ -60,13 +60,14 @@ def _checked(path: Path, name: str) -> str:
         near = did_you_mean(path.name, beside)
         fix = near if near.startswith("Did you mean") else f"Looked in {path.parent.absolute()}."
         raise UserError("there is no such file.", place=name, fix=fix)
-    if path.suffix not in READERS:
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
         raise UserError(
             f"has the unknown extension {path.suffix or '(none)'!r}; expected one of {', '.join(READERS)}.",
             place=name,
             fix="Convert the file, or rename it to what it is.",
         )
-    return path.suffix
+    return suffix
 
 
 def _jsonl(path: Path, name: str) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
@@ -173,7 +173,7 @@ class TestSmolLM2:
 
 
 class TestEveryFamily:
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, deadline=None, derandomize=True)
     @given(system=st.none() | text, pairs=exchange)
     def test_every_prompt_is_a_prefix_and_the_mask_is_the_rest(
         self, chat: ChatRenderer, system: str | None, pairs: list[tuple[str, str]]
@@ -195,7 +195,7 @@ class TestEveryFamily:
         # One run of learnt tokens for each assistant turn, no more.
         assert sum(1 for before, bit in zip([0, *mask], mask, strict=False) if bit and not before) == starts
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, deadline=None, derandomize=True)
     @given(question=text, answer=text)
     def test_control_tokens_stand_only_where_the_template_puts_them(self, chat: ChatRenderer, question: str, answer: str) -> None:
         """Typed text adds no control token: the count is that of harmless text."""
@@ -204,7 +204,7 @@ class TestEveryFamily:
         hostile, _ = chat.conversation(conversation("s", [(question, answer)]))
         assert [t for t in hostile if t in specials] == [t for t in harmless if t in specials]
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, deadline=None, derandomize=True)
     @given(value=text)
     def test_decoding_keeps_the_text(self, chat: ChatRenderer, value: str) -> None:
         assert chat.decode(chat._codec.plain(value)) == value
@@ -246,6 +246,26 @@ class TestThinkingChatML:
         ]
         expected = thinking.apply_chat_template(dicts, tools=tools, add_generation_prompt=True)["input_ids"]
         assert list(chat.prompt(messages, tools=tools)) == expected
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(rounds=st.lists(st.tuples(text, text, text, st.lists(text, max_size=3)), min_size=1, max_size=3))
+    def test_prefixes_hold_with_thinking_and_tool_turns(self, thinking: Any, rounds: list[tuple[str, str, str, list[str]]]) -> None:
+        """Each round: a question, an assistant turn with calls, their results, an answer with thinking."""
+        chat = renderer(thinking)
+        messages: list[Message] = []
+        for question, thought, answer, results in rounds:
+            messages.append(Message("user", question))
+            if results:
+                messages.append(Message("assistant", answer, thought, tuple(ToolCall("f", {"x": result}) for result in results)))
+                messages += [Message("tool", result) for result in results]
+            messages.append(Message("assistant", answer, thought))
+        tokens, mask = chat.conversation(messages)
+        answers = [position for position, message in enumerate(messages) if message.role == "assistant"]
+        for position in answers:
+            prompt = chat.prompt(messages[:position])
+            assert tokens[: len(prompt)] == prompt and mask[len(prompt) - 1] == 0 and mask[len(prompt)] == 1
+        taught = [token for token, bit in zip(tokens, mask, strict=True) if bit]
+        assert taught.count(chat.stop_ids[0]) == len(answers)
 
     def test_thinking_is_kept_apart_and_learnt(self, thinking: Any) -> None:
         chat = renderer(thinking)

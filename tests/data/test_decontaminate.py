@@ -75,9 +75,27 @@ def test_system_prompts_are_shared_on_purpose() -> None:
 def test_boilerplate_of_many_tasks_does_not_count() -> None:
     tasks = [task(f"t{n}", f"{SYSTEM}: what is {n} + 5?") for n in range(11)]
     assert not overlap([row(f"{SYSTEM}: what is 99 + 5?")], tasks)
-    # The same prompt as a whole still does, and so does boilerplate of few tasks.
+    # The same prompt as a whole still does, and so do words that few tasks share.
     assert overlap([row(f"{SYSTEM}: what is 3 + 5?")], tasks)[0].task_id == "t3"
-    assert overlap([row(f"{SYSTEM}: what is 99 + 5?")], tasks[:10])
+    assert overlap([row(f"{SYSTEM}, for once", "3 and 5")], [task("few", f"{SYSTEM}, will you?")])
+
+
+def test_a_sibling_from_the_same_template_is_not_a_copy() -> None:
+    template = (
+        "Mara has {} red marbles and {} blue marbles and gives {} of them to her brother, so how many does she keep in the end?"
+    )
+    tasks = [task("mara", template.format(12, 7, 5)), task("mara2", template.format(30, 7, 4))]
+    assert not overlap([row(template.format(12, 7, 6)), row(template.format(7, 12, 5))], tasks)
+    assert overlap([row("Solve: " + template.format(30, 7, 4))], tasks)[0].task_id == "mara2"
+
+
+def test_a_long_run_is_a_copy_whatever_the_numbers() -> None:
+    def words_from(start: int, count: int) -> str:
+        return " ".join(f"word{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(start, start + count))
+
+    passage = task("passage", f"{words_from(0, 90)} in 1848 and 1871. Which year?")
+    assert not overlap([row(words_from(0, 49))], [passage])
+    assert overlap([row(words_from(20, 50))], [passage])
 
 
 def test_only_the_last_user_turn_asks() -> None:

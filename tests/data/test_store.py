@@ -11,7 +11,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posttrain.core.errors import EnvironmentFailed
@@ -20,7 +20,7 @@ from posttrain.data.store import FILES, TokenStore, TokenStoreWriter
 ROWS = [(array("i", [1, 70_000, 3]), array("b", [0, 1, 1])), (array("i", [9]), array("b", [0]))]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(rows=st.lists(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 1)), min_size=1), max_size=8))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[list[tuple[int, int]]]) -> None:
     path = tmp_path_factory.mktemp("store") / "train"
