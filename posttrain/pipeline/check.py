@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posttrain.core.config import (
     BestOfNConfig,
@@ -32,6 +33,9 @@ from posttrain.pipeline.order import WRITES, Locate, nowhere
 from posttrain.pipeline.references import is_builtin, is_path, is_run, produces, references, run_stage
 from posttrain.pipeline.validate import combined
 from posttrain.records.files import free_space
+
+if TYPE_CHECKING:
+    from posttrain.data import Description
 
 Prove = Callable[[Sequence[GraderConfig], Sequence[Task]], None]
 FEW = 3
@@ -148,9 +152,14 @@ def _rows(source: DataSource, stage: Stage) -> str:
     if not (is_path(source.source) or is_builtin(source.source)):
         return ""
     some = source if is_path(source.source) else replace(source, count=FEW)
-    remark = f"{stage.id}: {describe(Path(source.source))}" if is_path(source.source) else ""
+    remark = _described(describe(Path(source.source))) if is_path(source.source) else ""
     list(itertools.islice(examples([some], references={}, base=Path(), seed=0), FEW))
-    return remark
+    return f"{stage.id}: {remark}" if remark else ""
+
+
+def _described(file: Description) -> str:
+    about = "about " if file.estimated else ""
+    return f"{file.path.name} holds {about}{file.rows:,} rows of format {file.format} (columns {', '.join(file.columns)})"
 
 
 def _tasks(source: TaskSource, recipe: Recipe) -> list[Task]:

@@ -137,8 +137,12 @@ def _cycle(recipe: Recipe, start: int, goal: int) -> list[str]:
 
 
 def _suites(recipe: Recipe, index: int, locate: Locate) -> Iterator[UserError]:
-    """Two evaluations can be compared only where they share a suite."""
+    """Suites have plain names, and two evaluations can be compared only where they share one."""
     config, ids = recipe.stages[index].config, [stage.id for stage in recipe.stages]
+    for name in config.suites if isinstance(config, EvaluateConfig) else ():
+        if not NAME.fullmatch(name):
+            place, path = locate(index, "suites", name)
+            yield UserError(f"{path}: a suite's name also names files.", place=place, fix="Use letters, digits, '.', '-' and '_'.")
     pair: Sequence[tuple[str, str]] = ()
     if isinstance(config, EvaluateConfig) and config.compare_to in ids:
         pair = [("compare_to", ids[index]), ("compare_to", str(config.compare_to))]

@@ -37,6 +37,8 @@ class Document:
     recipe: Recipe
     top: Section
     stages: Sequence[Section]
+    source: str
+    """How the recipe was asked for: a name or a path."""
 
     def locate(self, index: int, *keys: str | int) -> tuple[str, str]:
         """The place and dotted path of a setting of stage `index`, as far down as the file goes."""
@@ -94,7 +96,7 @@ def load_document(path_or_name: str, *, scale: str | None = None, overrides: Seq
     for stage in stages:
         expand(stage)
     top.pop("scales", None)
-    return _checked(top, stages, path, scale=chosen, executor=executor)
+    return _checked(top, stages, path, path_or_name, scale=chosen, executor=executor)
 
 
 def load_resolved(path: Path) -> Recipe:
@@ -109,7 +111,7 @@ def load_resolved(path: Path) -> Recipe:
                 place=f"{path.name}:1",
                 fix="The file was edited: start a new run of the recipe.",
             )
-    return _checked(top, stages, path, scale=scale, executor=executor).recipe
+    return _checked(top, stages, path, str(path), scale=scale, executor=executor).recipe
 
 
 def dump(recipe: Recipe) -> str:
@@ -158,7 +160,7 @@ def _own_id(entry: Any, position: int, place: str) -> None:
         )
 
 
-def _checked(top: Section, stages: Sequence[Section], path: Path, *, scale: str, executor: str) -> Document:
+def _checked(top: Section, stages: Sequence[Section], path: Path, source: str, *, scale: str, executor: str) -> Document:
     base = path.resolve().parent
     found: list[UserError] = []
     read: list[Stage] = []
@@ -189,7 +191,7 @@ def _checked(top: Section, stages: Sequence[Section], path: Path, *, scale: str,
     if found:
         raise combined(found)
     recipe = dataclasses.replace(recipe, stages=tuple(read), scale=scale, executor=executor)  # type: ignore[arg-type]  # checked by apply_scale
-    document = Document(recipe, top, stages)
+    document = Document(recipe, top, stages, source)
     order.verify(recipe, document.locate)
     return document
 

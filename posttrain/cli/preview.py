@@ -1,0 +1,87 @@
+"""One training example of a recipe, rendered for its model, with the trained part coloured. No torch where it can be avoided.
+
+The tokenizer's file is read directly; transformers (and with it torch) is loaded only for a chat template that we have no
+own layout for.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posttrain.core.errors import UserError
+
+if TYPE_CHECKING:
+    from posttrain.core.config import Recipe
+    from posttrain.core.types import Example
+
+LONGEST = 400
+
+
+class Tokenizer:
+    """What chat.renderer reads of a transformers tokenizer, from the same files."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        template = folder / "chat_template.jinja"
+        self.name_or_path = str(folder)
+        self.backend_tokenizer = Backend.from_file(str(folder / "tokenizer.json"))
+        self.chat_template = template.read_text(encoding="utf-8") if template.exists() else settings.get("chat_template")
+        self.added_tokens_decoder = self.backend_tokenizer.get_added_tokens_decoder()
+        names = {role: _text(settings.get(role)) for role in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        ids = {role: self.backend_tokenizer.token_to_id(name) for role, name in names.items() if name}
+        self.eos_token_id, self.pad_token_id = ids.get("eos_token"), ids.get("pad_token")
+        self.bos_token, self.eos_token = names["bos_token"], names["eos_token"]
+        self.all_special_ids = sorted({number for number in ids.values() if number is not None})
+        self._folder = folder
+
+    def apply_chat_template(self, *arguments: Any, **options: Any) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._folder).apply_chat_template(*arguments, **options)
+
+
+def training_example(recipe: Recipe) -> str:
+    """Rich markup of the first training row of the first SFT stage; empty if there is none to show yet."""
+    from posttrain.pipeline.models import directory
+
+    example = _first_row(recipe)
+    folder = directory(recipe.model)
+    if example is None or folder is None or not (folder / "tokenizer_config.json").is_file():
+        return ""
+    from posttrain import chat
+
+    renderer = chat.renderer(Tokenizer(folder))
+    tokens, mask = renderer.example(example)
+    shown = chat.preview(tokens[:LONGEST], mask[:LONGEST], renderer)
+    return f"{shown}\n[dim]{_counts(mask)}[/dim]"
+
+
+def _first_row(recipe: Recipe) -> Example | None:
+    from posttrain.core.config import SftConfig
+    from posttrain.data import examples
+    from posttrain.pipeline.references import is_builtin, is_path
+
+    for stage in recipe.stages:
+        for source in stage.config.data if isinstance(stage.config, SftConfig) else ():
+            if is_path(source.source) or is_builtin(source.source):
+                return next(iter(examples([source], references={}, base=Path(), seed=recipe.seed)), None)
+    return None
+
+
+def _counts(mask: Sequence[int] | array[int]) -> str:
+    return f"{sum(mask)} of {len(mask)} tokens are learnt"
+
+
+def _text(token: Any) -> str | None:
+    """A special token's text: a string, or a mapping in older files."""
+    if isinstance(token, dict):
+        return str(token["content"])
+    if token is not None and not isinstance(token, str):
+        raise UserError(f"tokenizer_config.json has a special token {token!r}; expected text.", fix="Save the tokenizer again.")
+    return token
