@@ -33,7 +33,9 @@ def main() -> None:
         return
     send(replies, {"ready": True})
     for line in requests:
-        send(replies, answer(handle, json.loads(line)))
+        request = json.loads(line)
+        send(replies, {"begun": request["id"]})
+        send(replies, answer(handle, request))
 
 
 def answer(handle: Any, request: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from posttrain.core.config import GraderConfig
 from posttrain.core.types import Grade, Rollout, Task
@@ -123,5 +122,3 @@ def names(configs: Sequence[GraderConfig]) -> list[str]:
         found.append(config.kind if seen[config.kind] == 1 else f"{config.kind}_{seen[config.kind]}")
     return found
 
-
-Prepare = Callable[[GraderConfig, Path], tuple[Judge, Pool | None]]

@@ -42,6 +42,14 @@ class CheckFailed(Exception):
     """The check gave no verdict: its process crashed, hung, raised, or could not start."""
 
 
+class Died(CheckFailed):
+    """The process ended by itself or was killed by somebody else."""
+
+
+class StartFailed(CheckFailed):
+    """The process never became ready."""
+
+
 class Worker:
     """One child process, started at the first check and again after each that it did not survive."""
 
@@ -54,13 +62,14 @@ class Worker:
         self.closed = False
 
     def check(self, body: Any) -> Any:
-        if self.process is None or self.process.poll() is not None:
-            self.kill()
-            self.start()
         self.count += 1
-        self.log.truncate(0)
+        request = json.dumps({"id": self.count, "body": body}).encode() + b"\n"
         try:
-            reply = self.exchange(json.dumps({"id": self.count, "body": body}).encode() + b"\n", self.timeout_s)
+            try:
+                self.begin(request)
+            except Died:  # before it began, so this check is not to blame: once more with a new process
+                self.begin(request)
+            reply = self.exchange(b"", self.timeout_s)
         except TimeoutError:
             self.kill()
             raise CheckFailed(f"no verdict after {self.timeout_s:g} s; its process was killed") from None
@@ -70,6 +79,16 @@ class Worker:
         if "raised" in reply:
             raise CheckFailed(f"raised {reply['raised']}")
         return reply["reply"]
+
+    def begin(self, request: bytes) -> None:
+        """Hand the request over and wait until the process says that it began."""
+        if self.process is None or self.process.poll() is not None:
+            self.kill()
+            self.start()
+        self.log.truncate(0)
+        if self.exchange(request, self.timeout_s) != {"begun": self.count}:
+            self.kill()
+            raise CheckFailed("the grader's process answered another question; it was killed")
 
     def start(self) -> None:
         self.log = tempfile.TemporaryFile("ab+")  # noqa: SIM115 (closed by kill)
@@ -92,10 +111,12 @@ class Worker:
             reply = self.exchange(b"", self.start_limit_s)
         except TimeoutError:
             self.kill()
-            raise CheckFailed(f"its process did not start within {self.start_limit_s:g} s") from None
+            raise StartFailed(f"its process did not start within {self.start_limit_s:g} s") from None
+        except Died as problem:
+            raise StartFailed(f"could not be loaded: {problem}") from None
         if "ready" not in reply:
             self.kill()
-            raise CheckFailed(f"could not be loaded: {reply.get('failed', reply)}")
+            raise StartFailed(f"could not be loaded: {reply.get('failed', reply)}")
 
     def exchange(self, request: bytes, limit_s: float) -> dict[str, Any]:
         """Write all of `request` and read one line, within one deadline."""
@@ -129,7 +150,7 @@ class Worker:
         piece = os.read(descriptor, 1 << 16)
         self.unread += piece
         if not piece:
-            raise CheckFailed(self.epitaph())
+            raise Died(self.epitaph())
         if len(self.unread) > LARGEST_REPLY:
             self.kill()
             raise CheckFailed(f"replied with more than {LARGEST_REPLY} bytes; its process was killed")
@@ -228,13 +249,13 @@ def serve(worker: Worker, checks: queue.SimpleQueue[tuple[Future[Any], Any] | No
         if broken.failures >= FAILED_STARTS and worker.process is None:
             future.set_exception(CheckFailed(broken.explanation))
             continue
-        started = worker.count
         try:
             reply = worker.check(body)
         except Exception as problem:  # the border: whatever broke in the process is this check's failure
-            loaded = worker.count > started
             explanation = str(problem) if isinstance(problem, CheckFailed) else f"{type(problem).__name__}: {problem}"
-            broken.failures, broken.explanation = (0, "") if loaded else (broken.failures + 1, explanation)
+            broken.failures, broken.explanation = (
+                (broken.failures + 1, explanation) if isinstance(problem, StartFailed) else (0, "")
+            )
             future.set_exception(CheckFailed(explanation))
         else:
             broken.failures = 0
