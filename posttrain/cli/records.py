@@ -121,7 +121,8 @@ def _show_suite(title: str, found: SuiteDiagnosis, examples: int) -> None:
         one = found.examples[key]
         question = one.prompt[-1]["content"] if one.prompt else ""
         print(
-            f"\n[{one.code}] {harmless(question)}\n  expected {harmless(str(one.reference))}, answered: {harmless(one.completion)[:500]}"
+        print(f"\n[{one.code}] {harmless(question)}")
+        print(f"  expected {harmless(str(one.reference))}, answered: {harmless(one.completion)[:500]}")
         )
 
 

@@ -173,7 +173,7 @@ def _tasks(source: TaskSource, recipe: Recipe) -> list[Task]:
 
 def _unused(stage: Stage, recipe: Recipe) -> str:
     """A remark where a stage's work is used by nobody, which is mostly a forgotten reference."""
-    made = produces(stage.config) - {"evaluation", "tasks"}
+    made = produces(stage.config) if isinstance(stage.config, SftConfig | GrpoConfig | BestOfNConfig) else ()
     users = [other.id for other in recipe.stages if any(reference.text == stage.id for reference in references(other.config))]
     return (
         f"{stage.id} writes {' and '.join(WRITES[role] for role in sorted(made))} that no other stage uses"

@@ -7,10 +7,19 @@ counted as 60 % of the longest allowed, prompts and training rows by the constan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from posttrain.core.config import BestOfNConfig, EvaluateConfig, GrpoConfig, Recipe, SftConfig, StageConfig, TrainConfig
+from posttrain.core.config import (
+    BestOfNConfig,
+    DiagnoseConfig,
+    EvaluateConfig,
+    GrpoConfig,
+    Recipe,
+    SftConfig,
+    StageConfig,
+    TrainConfig,
+)
 from posttrain.pipeline.models import Shape, shape
 
 MEASURED = 134.5e6
@@ -36,16 +45,18 @@ class Estimate:
 def estimate(recipe: Recipe) -> list[Estimate | None]:
     """One estimate a stage. Every stage's model has the size of the one it descends from."""
     sizes: dict[str, Shape | None] = {"base": shape(recipe.model)}
+    rows: dict[str, int] = {}
     found: list[Estimate | None] = []
     for stage in recipe.stages:
+        rows[stage.id] = _rows_made(stage.config)
         reference = getattr(stage.config, "model", "base")
         size = sizes[reference] if reference in sizes else shape(reference)
         sizes[stage.id] = size
-        found.append(_stage(stage.config, size) if size else None)
+        found.append(_stage(stage.config, size, rows) if size else None)
     return found
 
 
-def _stage(config: StageConfig, size: Shape) -> Estimate:
+def _stage(config: StageConfig, size: Shape, made: Mapping[str, int]) -> Estimate:
     scale = size.parameters / MEASURED
     weights = 2 * size.parameters
     if isinstance(config, EvaluateConfig):
@@ -57,7 +68,7 @@ def _stage(config: StageConfig, size: Shape) -> Estimate:
         rows = (
             config.steps * config.batch_size
             if config.steps
-            else config.epochs * sum(source.count or DEFAULT_ROWS for source in config.data)
+            else config.epochs * sum(source.count or made.get(source.source, DEFAULT_ROWS) for source in config.data)
         )
         seconds = LOADING_S + rows * min(ROW, config.max_length) * scale / TRAIN
         return Estimate(seconds, RUNTIME_BYTES + weights + _training(config, size), _disk(config, size))
@@ -72,6 +83,13 @@ def _stage(config: StageConfig, size: Shape) -> Estimate:
         memory = RUNTIME_BYTES + 2 * weights + cache + _training(config, size)
         return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + rollouts)
     return Estimate(1.0, RUNTIME_BYTES, 1_000_000)
+
+
+def _rows_made(config: StageConfig) -> int:
+    """Training rows a stage writes at most."""
+    if isinstance(config, BestOfNConfig):
+        return config.keep.per_task * sum(task.count for task in config.tasks)
+    return config.patch.count if isinstance(config, DiagnoseConfig) and config.patch else 0
 
 
 def _sampling(tasks: int, samples: int, longest: int, size: Shape) -> Estimate:
