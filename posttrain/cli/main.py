@@ -31,15 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except PosttrainError as error:
-        if debug:
-            raise
+        _trace(debug)
         _say(str(error), "interrupted" if isinstance(error, Interrupted) else "error")
         code = error.exit_code
     except BrokenPipeError:
         code = 0
     except MemoryError:
-        if debug:
-            raise
+        _trace(debug)
         _say("the memory is full. Lower micro_batch_tokens, or choose a smaller model; finished stages are kept.", "error")
         code = EnvironmentFailed.exit_code
     except Exception as error:  # the last border: a bug is said in one line, and in full with --debug
@@ -55,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _interrupted(number: int, _: FrameType | None) -> None:
     """Outside of runs, which set their own handler, there is nothing to save."""
     raise Interrupted("stopped.", signal=number)
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
 
 
 def _say(text: str, word: str) -> None:

@@ -120,10 +120,8 @@ def _show_suite(title: str, found: SuiteDiagnosis, examples: int) -> None:
     for key in dict.fromkeys(shown):
         one = found.examples[key]
         question = one.prompt[-1]["content"] if one.prompt else ""
-        print(
         print(f"\n[{one.code}] {harmless(question)}")
         print(f"  expected {harmless(str(one.reference))}, answered: {harmless(one.completion)[:500]}")
-        )
 
 
 def _run_folder(text: str, runs: Path) -> Path:
