@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 from markupsafe import Markup, escape
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 INK, MUTED, GRID, BAD = "#010101", "#020202", "#030303", "#040404"
 COLOURS = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
@@ -53,11 +57,6 @@ def line_chart(
     label: str, lines: Sequence[Series], *, limit: float | None = None, share: bool = False, name: str = "chart"
 ) -> Markup:
     """One panel. `limit` draws a dashed line; `share` fixes the scale to 0–100 %; `name` must be unique in the page."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5, 1.75))
         figure.patch.set_alpha(0)

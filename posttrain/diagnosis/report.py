@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 5
+WITHOUT_MODEL = ("evaluate", "best_of_n", "diagnose")
+"""Kinds of stage that leave no model behind."""
 
 
 def build(run_directory: Path) -> Path:
@@ -143,7 +145,7 @@ def _models(run: RunView) -> list[dict[str, Any]]:
     models: dict[str, dict[str, Any]] = {"base": {"id": "base", "kind": origin, "parent": "", "rates": []}}
     for stage in run.stages:
         parent = str(stage.config.get("model", "base"))
-        if stage.kind in ("sft", "grpo"):
+        if stage.kind not in WITHOUT_MODEL:
             models[stage.id] = {"id": stage.id, "kind": stage.kind, "parent": parent, "status": stage.status, "rates": []}
         elif stage.evaluations and parent in models:
             rates = [(suite, numbers.get("pass@1", {})) for suite, numbers in stage.evaluations.items()]

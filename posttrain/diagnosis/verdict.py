@@ -54,6 +54,8 @@ class SuiteVerdict:
 
     @property
     def sentence(self) -> str:
+        if self.after.get("value") is None:
+            return f"No answer to {self.suite} has a verdict, so its pass rate is unknown."
         if self.direction == "single":
             value = f"{percent(self.after.get('value'))} (95 % interval {limits(self.after)})"
             return (
@@ -176,7 +178,7 @@ def _gap(stage: StageView) -> list[Remark]:
 def _from_peak(run: RunView) -> list[Remark]:
     """Where the last evaluation lies clearly below an earlier one."""
     found = []
-    for suite in {name for stage in run.evaluations for name in stage.evaluations}:
+    for suite in dict.fromkeys(name for stage in run.evaluations for name in stage.evaluations):
         measured = [(s, s.evaluations[suite].get("pass@1", {})) for s in run.evaluations if suite in s.evaluations]
         measured = [(stage, rate) for stage, rate in measured if rate.get("value") is not None]
         if len(measured) < 3:
