@@ -50,7 +50,7 @@ bench: setup ## all benchmarks
 bench-quick: setup ## the same with small sizes, in minutes
 	$(python) -m benchmarks --quick $(ARGS)
 
-bench-setup: ## .venv-trl, to time TRL's GRPO step beside ours
+bench-setup: setup ## .venv-trl, to time TRL's GRPO step beside ours
 	@sh scripts/setup_trl.sh
 
 clean: ## what setup and the tools made; runs/ stays
