@@ -5,6 +5,7 @@ A reader that went away (`2>&1 | head`) silences progress and stops nothing.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from posttrain.core.protocols import Reporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.text import Text
 
 LINE_EVERY_S = 5.0
 
@@ -53,7 +55,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         try:
-            print(harmless(text), file=self._stream, flush=True)
+            print(harmless(rendered(text).plain), file=self._stream, flush=True)
         except (BrokenPipeError, ValueError):  # ValueError: the stream was closed
             self._stream = open("/dev/null", "w")  # noqa: SIM115, PTH123  # for the rest of the process
 
@@ -97,7 +99,18 @@ class Bar:
         self._progress = self._task = None
 
     def say(self, text: str) -> None:
-        self._console.print(harmless(text), markup=False)
+        self._console.print(rendered(harmless(text)))
+
+
+def rendered(text: str) -> Text:
+    """What is said, with its colours where it is rich markup (an example from chat.preview), which always closes a tag."""
+    from rich.errors import MarkupError
+    from rich.text import Text
+
+    if "[/" in text:
+        with contextlib.suppress(MarkupError):
+            return Text.from_markup(text)
+    return Text(text)
 
 
 def values(shown: dict[str, float]) -> str:

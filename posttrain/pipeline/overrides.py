@@ -30,6 +30,7 @@ def choose_scale(top: Section, wanted: str | None) -> str:
             place=top.at("scales"),
             fix="Write `scales: {tiny: {model: ...}}`.",
         )
+    _check_keys(scales)
     if wanted is None:
         return next(iter(scales), "")
     if wanted not in scales:
@@ -38,18 +39,23 @@ def choose_scale(top: Section, wanted: str | None) -> str:
     return wanted
 
 
+def _check_keys(scales: Section) -> None:
+    """Of every declared scale, chosen or not: a mistake in another one should not wait until it is chosen."""
+    for name, scale in scales.items():
+        if not isinstance(scale, Section):
+            raise UserError(f"scales.{name} expects a mapping.", place=scales.at(name), fix="Write `model:` or `stages:` below it.")
+        for key in scale:
+            if key not in SCALE_KEYS:
+                raise UserError(
+                    f"scales.{name}.{key} is not a key of a scale.", place=scale.at(key), fix=did_you_mean(key, SCALE_KEYS)
+                )
+
+
 def apply_scale(top: Section, stages: Sequence[Section], name: str) -> str:
     """Merge a declared scale into the recipe and its stages; gives the executor it asks for."""
     if not name:
         return "local"
-    scale = top["scales"][name]
-    if not isinstance(scale, Section):
-        raise UserError(
-            f"scales.{name} expects a mapping.", place=top["scales"].at(name), fix="Write `model:` or `stages:` below it."
-        )
-    for key in scale:
-        if key not in SCALE_KEYS:
-            raise UserError(f"scales.{name}.{key} is not a key of a scale.", place=scale.at(key), fix=did_you_mean(key, SCALE_KEYS))
+    scale: Section = top["scales"][name]
     executor = scale.get("executor", "local")
     if executor not in EXECUTORS:
         raise UserError(

@@ -44,12 +44,13 @@ def class_at(config: type[Any], location: Sequence[int | str]) -> type[Any] | No
         hint = _inside(hint, step)
         if hint is None:
             return None
-    return hint if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
+    choices = _choices(hint)
+    return choices[0] if dataclasses.is_dataclass(choices[0]) and isinstance(choices[0], type) else None
 
 
 def _inside(hint: Any, step: int | str) -> Any:
     """The type of entry `step` in a value of type `hint`."""
-    choices = [arg for arg in typing.get_args(hint) if arg is not types.NoneType] if _is_union(hint) else [hint]
+    choices = _choices(hint)
     if named := [choice for choice in choices if getattr(choice, "__name__", "") == step]:
         return named[0]  # pydantic names the member of a union in its locations
     hint = choices[0]
@@ -63,8 +64,11 @@ def _inside(hint: Any, step: int | str) -> Any:
     return None
 
 
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+def _choices(hint: Any) -> list[Any]:
+    """The members of a union but None; of anything else, itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
+    return [hint]
 
 
 def default_text(config: type[Any], name: str) -> str:

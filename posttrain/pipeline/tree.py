@@ -95,6 +95,8 @@ def parse(text: str, file: str) -> Any:
             place=f"{file}:{mark.line + 1 if mark else 1}",
             fix="Check indentation, quotes and brackets there.",
         ) from None
+    except RecursionError:
+        raise UserError("nested too deeply to be read.", place=f"{file}:1", fix="Check the brackets.") from None
     except (YAMLError, ValueError) as error:
         raise UserError(
             f"not valid YAML: {str(error).splitlines()[0]}.", place=f"{file}:1", fix="Check the file's encoding and quotes."
@@ -108,7 +110,7 @@ def scalar(text: str) -> Any:
 
 def _plain(value: Any, file: str, path: str, place: str, depth: int) -> Any:
     if depth > DEEPEST:
-        raise UserError(f"nested more than {DEEPEST} levels deep.", place=place, fix="Is there an anchor that contains itself?")
+        raise UserError(f"nested more than {DEEPEST} levels deep.", place=place, fix="Check the brackets there.")
     if isinstance(value, Mapping):
         section = Section(path, place)
         for key, inner in value.items():

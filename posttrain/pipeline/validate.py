@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -69,6 +70,12 @@ def _expanded(item: Any, word: str, path: str, place: str) -> Any:
     return section
 
 
+@cache
+def adapter(config: Any) -> TypeAdapter[Any]:
+    """The validator of a settings class. Making one reads the class's source for its docstrings, so it is kept."""
+    return TypeAdapter(config)
+
+
 def read_settings(config: type[T], section: Section, what: str) -> T:
     """Settings of class `config` from a section of the file; `what` is how errors call the holder (`kind 'grpo'`)."""
     problems = list(_grader_kinds(section))
@@ -78,7 +85,7 @@ def read_settings(config: type[T], section: Section, what: str) -> T:
         section["graders"].put({"kind": "math"}, section.at("graders"))
     value = None
     try:
-        value = TypeAdapter(config).validate_json(json.dumps(section), strict=True)
+        value = adapter(cast(Any, config)).validate_json(json.dumps(section), strict=True)
     except ValidationError as error:
         problems += [_rewritten(each, config, section, what) for each in error.errors(include_url=False) if _meant(each, section)]
     if problems or value is None:
