@@ -121,4 +121,3 @@ def names(configs: Sequence[GraderConfig]) -> list[str]:
         seen[config.kind] = seen.get(config.kind, 0) + 1
         found.append(config.kind if seen[config.kind] == 1 else f"{config.kind}_{seen[config.kind]}")
     return found
-

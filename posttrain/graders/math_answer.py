@@ -55,6 +55,8 @@ def quick(reference: str, answer: str) -> bool | tuple[str, str]:
     if (verdict := exact.equal(*pair)) is not None:
         return verdict
     left, right = (both_signs(_roman.sub(r"\1", _joined.sub(", ", side))) for side in pair)
+    if exact.number(left) is not None and "," in right and all(exact.number(item) is not None for item in right.split(",")):
+        return False  # one number was asked for and several were given
     if words(left) or words(right):
         return plain(left) == plain(right) != ""
     return left, right

@@ -9,7 +9,7 @@ the problem itself, so no seed, count or option can move it to the other side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from posttrain.core.errors import UserError, did_you_mean
@@ -67,9 +67,12 @@ def problems(name: str, *, split: str, count: int, seed: int, options: Mapping[s
     return draw(task_set, picked, split=split, count=count, seed=seed)
 
 
-def one_of(name: str, option: str, value: Any, known: Mapping[str, Any], default: str) -> str:
+def one_of(name: str, option: str, value: Any, known: Iterable[str], default: str) -> str:
     if value is None:
         return default
+    known = list(known)
+    if name in SETS and SETS[name].grader == "lookup":
+        known = [layout for layout in known if layout != "boxed"]  # the lookup grader reads no boxes
     if value not in known:
         raise UserError(f"option {option} of builtin:{name} is {value!r}.", fix=did_you_mean(str(value), known))
     return str(value)

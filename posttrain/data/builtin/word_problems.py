@@ -73,7 +73,7 @@ TEMPLATES: dict[str, Template] = {
     ),
     "earn_and_spend": Template(
         "{name} has {a} dollars, earns {b} dollars and then spends {c} dollars. How many dollars does {name} have now?",
-        {"a": (11, 60), "b": (5, 40), "c": (2, 50)},
+        {"a": (20, 70), "b": (5, 40), "c": (2, 24)},
         (("a", "+", "b"), ("r", "-", "c")),
     ),
     "boxes_and_loose": Template(
