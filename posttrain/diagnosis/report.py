@@ -117,9 +117,16 @@ def _status(run: RunView) -> str:
 
 
 def _headline(run: RunView, suites: Sequence[SuiteVerdict]) -> str:
+    status = _status(run)
+    if suites and status != "done":
+        where = next((stage.id for stage in run.stages if stage.status == status), "")
+        said = {"failed": f"The run failed in {where}", "stopped": f"The run was stopped in {where}"}.get(
+            status, "The run is not finished"
+        )
+        return f"{said}. So far: {suites[0].sentence}"
     if suites:
         return suites[0].sentence
-    if _status(run) == "done":
+    if status == "done":
         return "The run finished without an evaluation, so nothing says whether it helped."
     return "No evaluation has finished yet, so there is nothing to conclude."
 

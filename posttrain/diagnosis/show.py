@@ -41,7 +41,10 @@ def folded(text: str) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    if value is None or not math.isfinite(value):
+        return "–"
+    shown = math.floor(100 * value * 10**digits + 0.5) / 10**digits  # half up, as people round
+    return f"{shown:.{digits}f} %"
 
 
 def points(value: float | None) -> str:
@@ -75,7 +78,7 @@ def number(value: object) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    if seconds is None or not math.isfinite(seconds):
+    if not seconds or not math.isfinite(seconds):
         return "–"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

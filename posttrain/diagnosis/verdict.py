@@ -172,6 +172,8 @@ def _gap(stage: StageView) -> list[Remark]:
     text = f"At most {number(max(gaps))} nats per token on average; the budget is {number(budget)}."
     if max(gaps) > budget:
         return [Remark("stop", "Sampler and trainer differed", text, stage.id)]
+    if stage.status != "done":  # the step that ended it may not be in the metrics
+        return []
     return [Remark("good", "Sampler and trainer held the same policy", text, stage.id)]
 
 
