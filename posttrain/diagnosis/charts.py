@@ -26,6 +26,7 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "posttrain",
     "text.parse_math": False,
+    "axes.formatter.useoffset": False,
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -72,6 +73,7 @@ def line_chart(
             axes.set_yticks([0, 0.5, 1])
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         else:
+            _widen(axes, [value for line in lines for value in line.values if math.isfinite(value)])
             axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -99,6 +101,15 @@ def _draw(axes: Any, line: Series, colour: str) -> None:
     missing = [step for step, value in zip(line.steps, values, strict=True) if math.isnan(value)]
     if missing:
         axes.plot(missing, [0.02] * len(missing), "x", color=BAD, markersize=4, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _widen(axes: Any, values: Sequence[float]) -> None:
+    """Give a curve that hardly moves a scale on which it looks so."""
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    least = 0.04 * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least, middle + least)
 
 
 def _rolling(values: Sequence[float], window: int) -> list[float]:

@@ -109,11 +109,14 @@ class TimeBar:
 
 
 def time_bars(run: RunView) -> list[TimeBar]:
+    """A stage that times no part of its step does nothing but update (sft): then the whole step is the update."""
     bars = []
     for stage in run.stages:
         seconds = {name: sum(finite(stage, f"time/{name}")) for name in TIMES[:-1]}
         total = max(sum(finite(stage, "time/step")), sum(seconds.values()))
         if total > 0:
+            if not any(seconds.values()):
+                seconds["update"] = total
             parts = [*seconds.items(), ("other", total - sum(seconds.values()))]
             bars.append(TimeBar(stage.id, total, [(name, value) for name, value in parts if value > 0.005 * total]))
     return bars

@@ -217,7 +217,7 @@ def _quiet(run: RunView) -> list[Remark]:
             Remark("good", "No monitor spoke", "Reward, pass rate, KL, entropy, length, repetition and duplicates were watched.")
         )
     zero = [value for stage in sampled for value in finite(stage, "groups/zero_variance")]
-    if zero and fmean(zero) <= 0.8:
+    if zero and fmean(zero) <= 0.5:
         found.append(
             Remark("good", "The groups carried a signal", f"{percent(1 - fmean(zero))} of them, on average, had differing rewards.")
         )
