@@ -1,0 +1,181 @@
+"""Who runs when. Plain Python, no tensors, no clock: what is admitted follows from what was submitted, in order.
+
+Rows are completions being written, groups are the prompts they share. Both live in dense slots 0..n-1, so that the
+cache can be read without gathering: when one leaves, the last moves into its slot, and the caller moves the cached
+tensors with it. Waiting requests with equal prompts are admitted together, in the order in which their prompts first
+came. A few slots are gathered before a refill, because a prefill for a single prompt costs nearly as much as for many.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from posttrain.core.types import Completion, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to write. Its random stream depends on `seed` alone."""
+
+    prompt: array[int]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(eq=False)
+class Group:
+    """A prompt whose keys and values are stored once. `hidden` is what its last token predicts from, set by the engine."""
+
+    prompt: array[int]
+    slot: int
+    active: int = 0
+    hidden: Any = None
+
+
+@dataclass(eq=False)
+class Row:
+    """A completion being written. `limit` is the most tokens it may have; `deliver` is called once, when it ends."""
+
+    request: Request
+    limit: int
+    deliver: Callable[[Completion], None]
+    fail: Callable[[BaseException], None]
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+    logprobs: array[float] = field(default_factory=lambda: array("f"))
+    versions: array[int] = field(default_factory=lambda: array("i"))
+    slot: int = -1
+    group: Group | None = None
+
+    def __post_init__(self) -> None:
+        self.uniform = random.Random(self.request.seed).random
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The tensors of slot `source` must be moved to slot `target`: a row's own tokens, or a group's prompt."""
+
+    what: Literal["row", "group"]
+    source: int
+    target: int
+    length: int
+
+
+def padded_rows(rows: int) -> int:
+    """Rows of the batch that runs: few shapes, because each new one costs the matrix library a compilation."""
+    return -(-rows // 8) * 8 if rows > 4 else rows if rows != 3 else 4
+
+
+def padded_tokens(tokens: int) -> int:
+    """Tokens that a slot is given: blocks of 64, so that the cache is not copied at every step."""
+    return -(-tokens // 64) * 64
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """Bounded by `max_rows` rows at a time and `cache_tokens` tokens of keys and values, padding included."""
+
+    max_rows: int
+    cache_tokens: int
+    rows: list[Row] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    waiting: dict[bytes, deque[Row]] = field(default_factory=dict)
+    shared: dict[bytes, Group] = field(default_factory=dict)
+
+    def submit(self, row: Row) -> None:
+        self.waiting.setdefault(row.request.prompt.tobytes(), deque()).append(row)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.rows or self.waiting)
+
+    def alone(self, row: Row) -> int:
+        """Tokens of cache that a row needs with nothing beside it."""
+        return padded_tokens(row.limit) + padded_tokens(len(row.request.prompt))
+
+    def footprint(self, extra: Row | None = None) -> int:
+        """Tokens of cache that the running rows may come to need, with `extra` among them."""
+        rows = [*self.rows, extra] if extra else self.rows
+        if not rows:
+            return 0
+        new = extra is not None and extra.request.prompt.tobytes() not in self.shared
+        prompts = [len(group.prompt) for group in self.groups] + ([len(extra.request.prompt)] if extra and new else [])
+        own = padded_rows(len(rows)) * padded_tokens(max(row.limit for row in rows))
+        return own + len(prompts) * padded_tokens(max(prompts))
+
+    def admit(self) -> tuple[list[Row], list[Group]]:
+        """Rows that start now, and those of their groups whose prompt must be read first."""
+        free, wanted = self.max_rows - len(self.rows), sum(map(len, self.waiting.values()))
+        if not wanted or (self.rows and free < min(wanted, max(1, self.max_rows // 8))):
+            return [], []
+        rows: list[Row] = []
+        fresh: list[Group] = []
+        for key, queue in list(self.waiting.items()):
+            while queue and len(self.rows) < self.max_rows and self.footprint(queue[0]) <= self.cache_tokens:
+                group = self.shared.get(key)
+                if group is None:
+                    group = self.shared[key] = Group(queue[0].request.prompt, len(self.groups))
+                    self.groups.append(group)
+                    fresh.append(group)
+                rows.append(self._start(queue.popleft(), group))
+            if queue:
+                break
+            del self.waiting[key]
+        return rows, fresh
+
+    def _start(self, row: Row, group: Group) -> Row:
+        row.slot, row.group = len(self.rows), group
+        group.active += 1
+        self.rows.append(row)
+        return row
+
+    def remove(self, row: Row) -> Iterator[Move]:
+        """Take a row out, whether it runs or waits, and yield the moves that keep the slots dense."""
+        if row.group is None:
+            key = row.request.prompt.tobytes()
+            queue = self.waiting.get(key)
+            if queue and row in queue:
+                queue.remove(row)
+                if not queue:
+                    del self.waiting[key]
+                    yield from self._release_unused()
+        elif row.slot >= 0:
+            last = self.rows.pop()
+            if last is not row:
+                self.rows[row.slot] = last
+                yield Move("row", last.slot, row.slot, len(last.tokens) - 1)  # the newest token is not cached yet
+                last.slot = row.slot
+            row.slot = -1
+            row.group.active -= 1
+            yield from self._release_unused()
+
+    def _release_unused(self) -> Iterator[Move]:
+        """Free the prompts that no row runs on and no waiting row can join."""
+        for group in [g for g in self.groups if not g.active]:
+            key = group.prompt.tobytes()
+            joinable = self.shared.get(key) is group
+            if joinable and key in self.waiting:
+                continue
+            if joinable:
+                del self.shared[key]
+            last = self.groups.pop()
+            if last is not group:
+                self.groups[group.slot] = last
+                yield Move("group", last.slot, group.slot, len(last.prompt))
+                last.slot = group.slot
+
+    def renew(self) -> Iterator[Move]:
+        """The weights changed: rows that start from now on must not join prompts read with the old ones."""
+        self.shared.clear()
+        yield from self._release_unused()
+
+    def clear(self) -> list[Row]:
+        """Forget everything; returns the rows that were not finished."""
+        left = [*self.rows, *(row for queue in self.waiting.values() for row in queue)]
+        for state in (self.rows, self.groups, self.waiting, self.shared):
+            state.clear()
+        return left
