@@ -1,3 +1,53 @@
-"""posttrain: declare a post-training recipe, run it, know whether it worked."""
+"""posttrain: declare a post-training recipe, run it, know whether it worked.
+
+    import posttrain as pt
+
+The names of `posttrain.api` are found here on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from posttrain.api import (
+        Conversation,
+        Evaluation,
+        Model,
+        Passage,
+        Task,
+        Tasks,
+        compare,
+        evaluate,
+        graders,
+        grpo,
+        load,
+        sft,
+        tasks,
+    )
+
+__all__ = [
+    "Conversation",
+    "Evaluation",
+    "Model",
+    "Passage",
+    "Task",
+    "Tasks",
+    "compare",
+    "evaluate",
+    "graders",
+    "grpo",
+    "load",
+    "sft",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'posttrain' has no attribute {name!r}")
+    from posttrain import api
+
+    return getattr(api, name)

@@ -96,7 +96,8 @@ def load(reference: str, *, dtype: torch.dtype | None = None, device: torch.devi
         )
     attention.refuse_unsupported(model.config, reference)
     model.config.use_cache = False
-    return Loaded(model.to(device or default_device()).eval(), tokenizer, path)
+    model = model.eval().to(torch.device(device or default_device()))
+    return Loaded(model, tokenizer, path)
 
 
 def converted(file: Path, name: str) -> Path:

@@ -83,6 +83,15 @@ def switched_off(model: nn.Module) -> Iterator[None]:
             layer.active = True
 
 
+@torch.no_grad()
+def fold(model: nn.Module) -> None:
+    """Fold every adapter into its layer for good, in place: the parent of the next stage."""
+    for name, layer in adapters(model).items():
+        layer.base.weight.copy_(layer.merged())
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer.base)
+
+
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of a plain model with every adapter folded in."""
     layers = adapters(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from posttrain.data.decontaminate import Index
 from posttrain.data.dedup import unique
 from posttrain.data.split import hold_out
 from posttrain.data.store import TokenStore, TokenStoreWriter
-from posttrain.monitors import watch
 from posttrain.records.files import write_json
 from posttrain.records.paths import StagePaths
 from posttrain.records.summary import read_json
@@ -50,7 +50,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     policy = Policy(loaded, config, total_steps=total, seed=derive(context.seed, context.id))
     start = resume(policy, paths, context.reporter)
     loop = sft(policy, store, train, held_out, config, seed=derive(context.seed, context.id), start=start.steps)
-    work = drive(loop, policy, paths, config, start=start, total=total, reporter=context.reporter, stop=context.stop, watch=watch)
+    work = drive(loop, policy, paths, config, start=start, total=total, reporter=context.reporter, stop=context.stop)
     history = run_async(work)
     artefacts = save_policy(policy, loaded.path, paths)
     summary = {"steps": total, "loss": history[-1]["loss"], **counts}
@@ -65,10 +65,10 @@ def encoded(config: SftConfig, context: StageContext, renderer: chat.ChatRendere
         rows = examples(config.data, references=context.references, base=HERE, seed=derive(context.seed, context.id, "mix"))
         if config.decontaminate:
             rows = clean(rows, evaluation_tasks(context))
-        if not folder.exists():
-            with TokenStoreWriter(folder) as writer:
-                write(writer, rows, config, renderer, counts)
-            write_json(counted, {**vars(counts), "dropped": dict(counts.dropped)})
+        shutil.rmtree(folder, ignore_errors=True)  # of a process killed before the counts were written
+        with TokenStoreWriter(folder) as writer:
+            write(writer, rows, config, renderer, counts)
+        write_json(counted, {**vars(counts), "dropped": dict(counts.dropped)})
         preview(folder, renderer, context)
     found = read_json(counted)
     if not found["rows"]:
