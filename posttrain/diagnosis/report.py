@@ -18,6 +18,7 @@ from posttrain.diagnosis import sections, show
 from posttrain.diagnosis.findings import Diagnosis, diagnose
 from posttrain.diagnosis.load import RunView, StageView, load_run
 from posttrain.diagnosis.patch import patch
+from posttrain.diagnosis.selection import selections
 from posttrain.diagnosis.verdict import Remark, SuiteVerdict, remarks, suite_verdicts
 from posttrain.records.files import write_atomic
 
@@ -60,6 +61,7 @@ def render(run: RunView) -> str:
         "models": _models(run),
         "tables": sections.suite_tables(run, rollouts),
         "charts": [(stage, panels) for stage, panels in charts if panels],
+        "selections": selections(run),
         "times": sections.time_bars(run),
         "shown": shown,
         "diagnosis": diagnosis,

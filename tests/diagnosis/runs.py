@@ -79,6 +79,7 @@ def _write(run: RunPaths, paths: StagePaths, stage: dict[str, Any], tasks: int, 
     _config(paths, stage)
     append_event(paths.events, "started")
     evaluations: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
     if stage["kind"] == "evaluate":
         write_rollouts(paths.rollouts / "arithmetic.parquet", 0, graded(stage["id"], tasks), suite="arithmetic")
         evaluations = summarise(read_rollouts(paths.rollouts))
@@ -88,13 +89,15 @@ def _write(run: RunPaths, paths: StagePaths, stage: dict[str, Any], tasks: int, 
         train_sft(paths, steps)
     elif stage["kind"] == "best_of_n":
         write_rollouts(paths.rollouts / "samples.parquet", 0, graded("after-rl", 12, samples=4), suite="samples")
+        curve = [{"k": 1, "pass@k": 0.72, "kl": 0.0}, {"k": 2, "pass@k": 0.83, "kl": 0.19}, {"k": 4, "pass@k": 0.9, "kl": 0.64}]
+        notes = {"tasks": 12, "kept": 10, "dropped": {"not passed": 13, "a longer copy": 25}, "curve": curve}
     else:
         found = diagnose(read_rollouts(run.stage("end").rollouts), before=read_rollouts(run.stage("start").rollouts))
         write_json(paths.diagnosis, found.to_json())
         paths.tasks.write_text('{"id": "new", "prompt": "2 * 3?", "answer": "6"}\n')
     wall_s = {"grpo": 412.0, "sft": 96.0, "evaluate": 14.2, "best_of_n": 51.0}.get(stage["kind"], 0.4)
     append_event(paths.events, "finished", wall_s=wall_s)
-    write_result(paths, Result(stage["id"], stage["kind"], wall_s, {}, {}, evaluations))
+    write_result(paths, Result(stage["id"], stage["kind"], wall_s, {}, notes, evaluations))
     write_manifest(paths.directory, paths.manifest, fingerprint="f", finished="2026-01-01T00:00:00+00:00", versions={})
     return wall_s, evaluations
 

@@ -112,6 +112,7 @@ def test_everything_asked_for_is_there(whole: RunPaths) -> None:
         "Pipeline and lineage",
         "Before and after",
         "Training",
+        "Best of N",
         "Where the time went",
         "Real rollouts",
         "Fixed and regressed",
@@ -132,7 +133,8 @@ def test_everything_asked_for_is_there(whole: RunPaths) -> None:
         assert panel in page.text
     for stage in STAGES:
         assert stage["id"] in page.text
-    assert page.tags["svg"] == 3 * 2 + 13  # two sft stages with 3 panels, one grpo stage with 13
+    assert page.tags["svg"] == 3 * 2 + 13 + 1  # two sft stages with 3 panels, one grpo stage with 13, the curve of best-of-N
+    assert "10 rows kept from 12 tasks" in page.text and "90 %" in page.text and "a longer copy" in page.text
     assert "operation=multiply" in page.text and "torch 2.13.0" in page.text and "data_patch.jsonl" in page.text
 
 
