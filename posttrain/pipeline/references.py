@@ -150,15 +150,14 @@ def resolved(found: Sequence[Reference], base: str, stage_ids: Sequence[str], ru
     known = {}
     for reference in found:
         text = reference.text
-        if text == "base":
-            known["base"] = artefact(run_stage(base, runs), "model") if is_run(base) else base
-        elif text in stage_ids:
-            known[text] = artefact(run.stage(text), reference.role)
-        elif is_run(text):
-            paths = run_stage(text, runs)
+        target = base if text == "base" else text
+        if target in stage_ids and text != "base":
+            known[text] = artefact(run.stage(target), reference.role)
+        elif is_run(target):
+            paths = run_stage(target, runs)
             if problems := verify(paths.directory, MANIFEST):
-                raise UserError(f"{text!r} is damaged: {problems[0]}.", fix="Run that stage again.")
+                raise UserError(f"{target!r} is damaged: {problems[0]}.", fix="Run that stage again.")
             known[text] = artefact(paths, reference.role)
         else:
-            known[text] = text
+            known[text] = target
     return known

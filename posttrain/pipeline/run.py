@@ -29,7 +29,7 @@ from posttrain.pipeline.parse import dump, load_resolved, to_yaml
 from posttrain.pipeline.references import MANIFEST, references, resolved
 from posttrain.pipeline.validate import plain
 from posttrain.records.events import append_event, read_events
-from posttrain.records.files import recover, verify, write_atomic, write_manifest
+from posttrain.records.files import tidy, verify, write_atomic, write_manifest
 from posttrain.records.paths import RunPaths, StagePaths
 from posttrain.records.summary import Result, RunSummary, StageSummary, Status, read_json, read_result, write_result, write_summary
 
@@ -83,7 +83,8 @@ def run(
 
     Raises UserError, PromiseBroken, EnvironmentFailed or Interrupted; summary.json then says `failed` or `stopped`.
     """
-    reporter, stop = reporter or Silent(), stop or Stop()
+    reporter = reporter if reporter is not None else Silent()
+    stop = stop if stop is not None else Stop()  # an unset Stop is false
     order.verify(recipe)
     if recipe.executor == "cluster":
         raise UserError(
@@ -193,7 +194,7 @@ def _finished(paths: StagePaths, fingerprint: str, reporter: Reporter) -> bool:
 
 def _prepare(paths: StagePaths, stage: Stage, fingerprint: str, recipe: Recipe, reporter: Reporter) -> bool:
     """Make the stage's folder ready; True if there is work in it to go on from."""
-    recover(paths.directory)
+    tidy(paths.directory)
     if paths.config.is_file() and not paths.manifest.is_file() and _begun(paths) == fingerprint:
         return True
     if paths.directory.exists() and any(paths.directory.iterdir()):

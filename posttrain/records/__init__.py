@@ -1,6 +1,16 @@
 """The run directory: its paths, its files, how each is written so that a kill, a full disk or a second run loses nothing."""
 
-from posttrain.records.files import commit_directory, free_space, prune, saving, verify, write_atomic, write_json, write_manifest
+from posttrain.records.files import (
+    commit_directory,
+    free_space,
+    prune,
+    saving,
+    tidy,
+    verify,
+    write_atomic,
+    write_json,
+    write_manifest,
+)
 from posttrain.records.metrics import MetricsWriter, read_metrics
 from posttrain.records.paths import RunPaths, StagePaths
 
@@ -13,6 +23,7 @@ __all__ = [
     "prune",
     "read_metrics",
     "saving",
+    "tidy",
     "verify",
     "write_atomic",
     "write_json",

@@ -123,6 +123,17 @@ def recover(parent: Path) -> None:
             aside.rename(final)
 
 
+def tidy(directory: Path) -> None:
+    """Clear up below a folder after a process that was killed. Only for a folder that nobody else writes to now."""
+    for folder in {path.parent for pattern in (".*.old", ".*.tmp") for path in directory.rglob(pattern)}:
+        recover(folder)
+        for left in folder.glob(".*.tmp"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
 def prune(directory: Path, keep: int) -> None:
     """Delete all but the `keep` last committed directories, by name. A half-deleted one never looks whole."""
     committed = sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith(".") and (p / MANIFEST).exists())
@@ -131,8 +142,6 @@ def prune(directory: Path, keep: int) -> None:
         old.rename(doomed)
         fault("save:during-prune")
         shutil.rmtree(doomed, ignore_errors=True)
-    for left in directory.glob(".*.tmp"):  # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_manifest(directory: Path, manifest: Path, *, skip: tuple[str, ...] = (), **more: Any) -> None:

@@ -27,12 +27,13 @@ class MetricsWriter:
         self.path = path
         kept = [] if keep_until is None or not path.exists() else [m for m in read_metrics(path) if m["step"] <= keep_until]
         write_atomic(path, "".join(_line(metrics) for metrics in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)  # nothing is left to flush when the disk is full
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         with disk(self.path):
-            self._file.write(_line({"step": step, **metrics}))
-            self._file.flush()
+            rest = _line({"step": step, **metrics}).encode()
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
     def close(self) -> None:
         self._file.close()

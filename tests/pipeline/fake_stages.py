@@ -48,7 +48,7 @@ def train(config: StageConfig, context: StageContext) -> StageResult:
 
 def write_rows(config: StageConfig, context: StageContext) -> StageResult:
     paths = StagePaths(context.directory)
-    write_atomic(paths.data, json.dumps({"from": context.references[config.model]}))  # type: ignore[union-attr]
+    write_atomic(paths.data, json.dumps({"from": _weights(context.references[config.model])}))  # type: ignore[union-attr]
     return StageResult({"data": paths.data}, {})
 
 
