@@ -1,6 +1,7 @@
 #!/bin/sh
-# Writes requirements.lock: every dependency but torch and what only its CUDA build needs, one version for all Pythons and
-# systems, with hashes, naming no index. torch itself comes by pip before it (scripts/setup.sh).
+# Writes requirements.lock.
+# Every dependency but torch and what only its CUDA build needs; one version for all Pythons and systems, with hashes, naming
+# no index. torch itself comes by pip before it (scripts/setup.sh).
 set -eu
 cd "$(dirname "$0")/.."
 .venv/bin/python -m pip install -qq uv

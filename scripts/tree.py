@@ -17,17 +17,21 @@ BEGIN, END = "<!-- tree: written by `make tree` -->\n```text\n", "```\n<!-- end 
 COLUMN = 32
 
 TOP = {
-    "posttrain": "",
+    "posttrain": "the library",
     "benchmarks": "how fast: each script measures us beside a peer and writes a record",
-    "docs": "",
-    "examples": "",
+    "docs": "for people",
+    "examples": "to read, to copy, and to hold the library to",
     "tests": "mirrors posttrain/: tests/<package>/test_<file>.py; require.py names what a machine may lack",
-    "scripts": "",
+    "scripts": "what make calls",
     ".ci/run": "what a submission must pass",
     "Makefile": "setup demo test lint format tree lock bench clean",
     "requirements.lock": "every dependency but torch, with hashes",
 }
-LISTED_BY_FOLDER = {"templates", "tests", "benchmarks"}
+FOLDERS = {
+    "recipes": "Recipes that come with posttrain",
+    "templates": "The report's page and its style",
+}  # cannot say it themselves
+CLOSED = {"templates", "tests", "benchmarks"}  # shown as one line
 
 
 def first_sentence(text: str) -> str:
@@ -38,6 +42,8 @@ def first_sentence(text: str) -> str:
 def purpose(path: Path) -> str:
     """What a file says about itself: docstring, first comment (YAML, shell), first heading (Markdown)."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if path.name in FOLDERS:
+        return FOLDERS[path.name]
     if path.is_dir():
         text = (path / "__init__.py").read_text(encoding="utf-8") if (path / "__init__.py").exists() else '""'
         return first_sentence(ast.get_docstring(ast.parse(text)) or "")
@@ -60,7 +66,7 @@ def lines(path: Path, depth: int, text: str = "") -> Iterator[str]:
     name = "  " * depth + path.relative_to(ROOT).as_posix() if depth == 0 else "  " * depth + path.name
     name += "/" if path.is_dir() else ""
     yield f"{name:<{COLUMN}}{text or purpose(path)}".rstrip()
-    if path.is_dir() and path.name not in LISTED_BY_FOLDER:
+    if path.is_dir() and path.name not in CLOSED:
         for child in shown(path):
             yield from lines(child, depth + 1)
 

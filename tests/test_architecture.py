@@ -37,21 +37,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "graders": {"core", "chat"},
     "generation": {"core", "chat", "models"},
     "rollouts": {"core", "chat"},
+    "synthesis": {"core", "chat", "rollouts"},
     "monitors": {"core"},
     "training": {"core", "algorithms", "models", "records"},
     "evaluation": {"core", "data", "rollouts"},
     "diagnosis": {"core", "records"},
     "pipeline": {"core", "data", "records"},
-    "cli": {"core", "pipeline"},
-    "api": {"core"},
+    "cli": {"core", "pipeline", "records", "diagnosis"},  # what imports no torch
 }
-MAY_IMPORT["stages"] = set(MAY_IMPORT) - {"pipeline", "cli", "api"}
+MAY_IMPORT["stages"] = set(MAY_IMPORT) - {"pipeline", "cli"}
+MAY_IMPORT["api"] = MAY_IMPORT["stages"] | {"stages"}  # reached on first use only, through posttrain.__getattr__
 
 # What the parts above may import besides, but only inside a function: `check` and `--help` must not wait for torch.
 MAY_IMPORT_LAZILY: dict[str, set[str]] = {
     "pipeline": {"stages", "chat", "graders", "diagnosis"},
     "cli": set(MAY_IMPORT) - {"cli"},
-    "api": set(MAY_IMPORT) - {"cli", "api"},
+    "api": {"cli"},  # the same progress bar
 }
 
 # Third-party packages that take long to import, and the parts with leaf modules that may import them at their top.
@@ -64,7 +65,7 @@ MAY_BE_HEAVY = {
     "graders": {"math_verify"},
     "models": {"torch", "transformers", "gguf"},
     "generation": {"torch", "transformers"},
-    "training": {"torch"},
+    "training": {"torch", "transformers"},
     "stages": {"torch"},
 }
 
@@ -72,7 +73,18 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 # The borders where bad data and broken worlds become recorded values (rollout, grader, stage, reader, command line).
-BROAD_EXCEPTS: dict[str, str] = {}
+BROAD_EXCEPTS: dict[str, str] = {
+    "cli/main.py": "the last border: a bug becomes one line and exit code 1, in full with --debug",
+    "generation/native/engine.py": "the engine's own task: the error has gone to every caller that waits for a completion",
+    "graders/child.py": "inside a grader's process: the user's file is loaded and called here",
+    "graders/in_process.py": "a user's function called in this process",
+    "graders/processes.py": "a grader's process died, hung or said nonsense: this check's failure, not the pool's",
+    "rollouts/collect.py": "a grader that raises gives an error grade",
+    "stages/parts.py": "carried from the thread of an event loop to the caller, who raises it",
+}
+
+# Settings that no other part reads, because their whole effect is in their own class.
+SELF_CONTAINED = {"LoraConfig.allow_high_rank": "lets a rank pass the check of its own class"}
 
 
 def files() -> list[Path]:
@@ -205,7 +217,6 @@ def test_every_module_imports() -> None:
     "statement",
     [
         "import posttrain",
-        "import posttrain.api",
         "import posttrain.cli",
         "import posttrain.pipeline.check",
         "import posttrain.diagnosis",
@@ -249,9 +260,11 @@ def test_functions_are_small() -> None:
     assert long == set(LONG_FUNCTIONS), "over 60 lines, or allowed without need"
 
 
-def catches_everything(handler: ast.ExceptHandler) -> bool:
+def swallows_everything(handler: ast.ExceptHandler) -> bool:
+    """Catches all exceptions and does not end by raising again, as a clean-up does."""
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(node is None or (isinstance(node, ast.Name) and node.id in {"Exception", "BaseException"}) for node in caught)
+    broad = any(node is None or (isinstance(node, ast.Name) and node.id in {"Exception", "BaseException"}) for node in caught)
+    return broad and not isinstance(handler.body[-1], ast.Raise)
 
 
 def test_only_borders_catch_everything() -> None:
@@ -259,7 +272,7 @@ def test_only_borders_catch_everything() -> None:
         relative(path)
         for path in files()
         for node in ast.walk(parsed(path))
-        if isinstance(node, ast.ExceptHandler) and catches_everything(node)
+        if isinstance(node, ast.ExceptHandler) and swallows_everything(node)
     }
     assert broad == set(BROAD_EXCEPTS), "a broad except outside a border, or allowed without need"
 
@@ -293,7 +306,7 @@ def settings() -> Iterator[tuple[str, str]]:
 
 
 def names_read() -> set[str]:
-    """Every attribute name that is read outside core/config, or asked for by getattr with a literal."""
+    """Every attribute name that is read outside core/config, asked for by getattr with a literal, or shown in the report."""
     found: set[str] = set()
     for path in files():
         if path.is_relative_to(PACKAGE / "core" / "config"):
@@ -303,6 +316,8 @@ def names_read() -> set[str]:
                 found.add(node.attr)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
                 found.update(str(argument.value) for argument in node.args[1:2] if isinstance(argument, ast.Constant))
+    for template in PACKAGE.rglob("*.jinja"):
+        found.update(re.findall(r"""recipe(?:\.get\(|\[)["'](\w+)""", template.read_text(encoding="utf-8")))
     return found
 
 
@@ -311,8 +326,8 @@ def test_every_setting_is_read_somewhere() -> None:
     declared = list(settings())
     assert ("GrpoConfig", "mismatch_budget") in declared and len(declared) > 80
     read = names_read()
-    ignored = [f"{owner}.{name}" for owner, name in declared if name not in read]
-    assert not ignored, ignored
+    ignored = {f"{owner}.{name}" for owner, name in declared if name not in read}
+    assert ignored == set(SELF_CONTAINED), "accepted and ignored, or allowed without need"
 
 
 def undocumented(owner: ast.ClassDef) -> Iterator[str]:
