@@ -1,0 +1,62 @@
+"""What the README tells people to paste works when pasted."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def shrunk(code: str, model: Path) -> str:
+    """The same lines on the toy model and a handful of tasks."""
+    for long, short in (
+        ('"smollm2-135m-instruct"', repr(str(model))),
+        ("train=2000, test=200", "train=4, test=2"),
+        ("steps=25", "steps=1"),
+    ):
+        assert long in code
+        code = code.replace(long, short)
+    return code
+
+
+@pytest.mark.parametrize("where", ["script", "notebook"])
+def test_the_lines_of_python_work_when_pasted(
+    where: str, toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a script, and in a notebook, where an event loop is running already."""
+    lines, grader = python_blocks()
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+
+    async def cell() -> None:
+        exec(shrunk(lines, toy_path), names)
+
+    if where == "notebook":
+        asyncio.run(cell())
+    else:
+        exec(shrunk(lines, toy_path), names)
+    assert "arithmetic" in capsys.readouterr().out
+    assert len(list(tmp_path.rglob("*.safetensors"))) >= 1
+    AutoModelForCausalLM.from_pretrained(next(tmp_path.rglob("model.safetensors")).parent)
+    exec(grader, names)
+    assert names["concise"](None, "one two") == 1.0  # type: ignore[operator]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    from typer.main import get_command
+
+    from posttrain.cli.app import app
+
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"(?:^\$ |`)posttrain (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert named <= known, named - known
+    assert {"run", "check", "recipes", "compare", "chat"} <= named
