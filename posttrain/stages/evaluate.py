@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from posttrain.core.config import EvaluateConfig
 from posttrain.core.errors import PromiseBroken
 from posttrain.core.stage import StageContext, StageResult
 from posttrain.models.view import InferenceView
-from posttrain.records.files import write_json
+from posttrain.records.files import write_atomic
 from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord, read_rollouts
 from posttrain.stages.parts import grading, model_of, run_async, sampler, tasks_of
@@ -43,8 +44,15 @@ async def _run(config: EvaluateConfig, context: StageContext) -> StageResult:
 
 def export_lm_eval(records: list[RolloutRecord], config: EvaluateConfig, context: StageContext) -> None:
     """The same results as lm-eval writes them, for tools that read those."""
-    for name, content in evaluation.lm_eval_files(records, model=context.references[config.model], pass_at=config.pass_at).items():
-        write_json(context.directory / "lm_eval" / name, content)
+    found = evaluation.lm_eval_files(
+        records,
+        model=context.references[config.model],
+        pass_at=config.pass_at,
+        generation=asdict(config.sampling),
+        seed=context.seed,
+    )
+    for name, content in found.items():
+        write_atomic(context.directory / "lm_eval" / name, content)
 
 
 def require_minimum(measured: dict[str, dict[str, Any]], config: EvaluateConfig) -> None:

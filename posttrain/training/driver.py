@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors.torch import save_file
@@ -41,11 +42,15 @@ class Step:
 
 
 class BrokenStep(Exception):
-    """A loop found a loss or gradient that is not finite. Nothing was updated; the driver writes down what happened."""
+    """A loop must not go on. The weights were not touched; the driver writes down the metrics and the batch."""
 
-    def __init__(self, index: int, metrics: Mapping[str, float], batch: Batch) -> None:
-        super().__init__(f"step {index}: a loss or gradient is not finite")
+    def __init__(
+        self, index: int, metrics: Mapping[str, float], *, reason: str = "", fix: str = "", batch: Batch | None = None
+    ) -> None:
+        bad = ", ".join(sorted(name for name, value in metrics.items() if not math.isfinite(value)))
+        super().__init__(reason or f"{bad} is not finite")
         self.index, self.metrics, self.batch = index, metrics, batch
+        self.fix = fix or "Try a lower learning_rate or max_grad_norm, then run again."
 
 
 class Concern(Protocol):
@@ -101,7 +106,7 @@ async def drive(
     """Run a loop to its end. Returns the metrics of all steps, those before a resume included."""
     reporter.start(paths.directory.name, total)
     reporter.advance(start.steps)
-    warned: set[str] = set()
+    warned: set[tuple[str, str]] = set()
     with MetricsWriter(paths.metrics, keep_until=start.steps - 1) as metrics:
         history = read_metrics(paths.metrics)
         try:
@@ -111,6 +116,7 @@ async def drive(
                 if step.groups and step.index % keep_rollouts_every == 0:
                     write_rollouts(paths.rollouts / f"step-{step.index:06d}.parquet", step.index, step.groups, step.advantages)
                 reporter.advance(1, **step.shown)
+                _heed(watch(history, step.groups), paths, reporter, warned, step.index)
                 fault("step:done")
                 done = step.index + 1
                 due = done % config.checkpoint_every == 0 and done < total
@@ -122,7 +128,6 @@ async def drive(
                         signal=stop.signal,
                         fix="Run the same command again to go on.",
                     )
-                _heed(watch(history, step.groups), paths, reporter, warned, step.index)
         except BrokenStep as broken:
             raise _record_broken(broken, metrics, paths) from broken
     reporter.finish()
@@ -136,11 +141,11 @@ def _save(policy: Policy, paths: StagePaths, config: TrainConfig, done: int, sta
     append_event(paths.events, "checkpoint", step=done)
 
 
-def _heed(concerns: Sequence[Concern], paths: StagePaths, reporter: Reporter, warned: set[str], index: int) -> None:
+def _heed(concerns: Sequence[Concern], paths: StagePaths, reporter: Reporter, warned: set[tuple[str, str]], index: int) -> None:
     """Say each monitor's concern once; end the run where one asks for it."""
     for concern in concerns:
-        if concern.monitor not in warned or concern.severity == "stop":
-            warned.add(concern.monitor)
+        if (concern.monitor, concern.severity) not in warned:
+            warned.add((concern.monitor, concern.severity))
             append_event(paths.events, "warning", step=index, severity=concern.severity, monitor=concern.monitor, text=concern.text)
             if concern.severity != "note":
                 reporter.say(f"{concern.monitor}: {concern.text}")
@@ -151,14 +156,15 @@ def _heed(concerns: Sequence[Concern], paths: StagePaths, reporter: Reporter, wa
 def _record_broken(broken: BrokenStep, metrics: MetricsWriter, paths: StagePaths) -> PromiseBroken:
     """Write the NaN where it can be seen and the batch where it can be studied."""
     metrics.write(broken.index, broken.metrics)
-    dump = paths.directory / f"nonfinite-step-{broken.index:06d}.safetensors"
-    tensors = {"tokens": broken.batch.tokens_N, "source": broken.batch.source_L, "target": broken.batch.target_L}
-    streams = {f"stream/{name}": stream for name, stream in broken.batch.streams.items()}
-    with disk(dump):
-        save_file({name: tensor.contiguous() for name, tensor in {**tensors, **streams}.items()}, dump)
-    bad = ", ".join(sorted(name for name, value in broken.metrics.items() if not math.isfinite(value)))
-    append_event(paths.events, "stopped", step=broken.index, text=f"not finite: {bad}")
-    return PromiseBroken(
-        f"step {broken.index}: {bad} is not finite. The weights were not touched.",
-        fix=f"The batch is in {dump}; try a lower learning_rate or max_grad_norm, then run again.",
-    )
+    where = f" The batch is in {_dump(broken, broken.batch, paths)}." if broken.batch is not None else ""
+    append_event(paths.events, "stopped", step=broken.index, text=str(broken))
+    return PromiseBroken(f"step {broken.index}: {broken}. The weights were not touched.{where}", fix=broken.fix)
+
+
+def _dump(broken: BrokenStep, batch: Batch, paths: StagePaths) -> Path:
+    path = paths.directory / f"broken-step-{broken.index:06d}.safetensors"
+    tensors = {"tokens": batch.tokens_N, "source": batch.source_L, "target": batch.target_L, "row": batch.row_L}
+    streams = {f"stream/{name}": stream for name, stream in batch.streams.items()}
+    with disk(path):
+        save_file({name: tensor.contiguous() for name, tensor in {**tensors, **streams}.items()}, path)
+    return path

@@ -148,13 +148,30 @@ def update(
             first = epoch == part == 0
             step_loss, count = accumulate(policy, chosen, config, method, coefficient, means, gap if first else None, index)
             loss, trained = loss + step_loss, trained + count
+            if first:
+                require_agreement(policy, gap, config, index)
             try:
                 metrics |= policy.step()
             except NonFinite as error:
-                raise BrokenStep(index, {"loss": step_loss, "grad_norm": error.grad_norm}, pack([r.row for r in chosen])) from error
+                raise BrokenStep(
+                    index, {"loss": step_loss, "grad_norm": error.grad_norm}, batch=pack([r.row for r in chosen])
+                ) from error
     metrics |= means.result({"entropy": "entropy", "low": "clip/low", "high": "clip/high", "kl": "kl/loss"})
     metrics |= gap.result({"gap": "gap/mean"}) | gap.largest
     return {**metrics, "loss": loss, "tokens/trained": float(trained), "time/update": time.perf_counter() - began}
+
+
+def require_agreement(policy: Policy, gap: Means, config: GrpoConfig, index: int) -> None:
+    """Sampler and trainer hold the same weights, by what they say of the same tokens, before anything is updated."""
+    found = gap.result({"gap": "gap/mean"}) | gap.largest
+    if found.get("gap/mean", 0.0) > config.mismatch_budget:
+        policy.optimizer.zero_grad()
+        raise BrokenStep(
+            index,
+            found,
+            reason=f"sampler and trainer differ by {found['gap/mean']:.3f} in log-probability (budget {config.mismatch_budget})",
+            fix="The sampler's weights or arithmetic are not the trainer's; raise mismatch_budget only if that is meant.",
+        )
 
 
 def minibatches(rows: Sequence[RlRow], parts: int, seed: int) -> Iterator[list[RlRow]]:
@@ -200,7 +217,7 @@ def accumulate(
             loss = loss * math.nan
         if not math.isfinite(loss.item()):
             policy.optimizer.zero_grad()
-            raise BrokenStep(index, {"loss": loss.item()}, batch)
+            raise BrokenStep(index, {"loss": loss.item()}, batch=batch)
         loss.backward()
         total, count = total + loss.item(), count + len(batch)
         means.add(len(batch), entropy=scored.entropy_L, low=terms.low_L, high=terms.high_L)

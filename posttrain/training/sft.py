@@ -74,14 +74,14 @@ def train_step(policy: Policy, rows: Sequence[Encoded], config: SftConfig, index
         entropy += float((batch.streams["weight"] * scored.entropy_L).sum())
         if not math.isfinite(loss):
             policy.optimizer.zero_grad()
-            raise BrokenStep(index, {"loss": loss}, batch)
+            raise BrokenStep(index, {"loss": loss}, batch=batch)
         term.backward()
     assert batch is not None
     metrics = {"loss": loss, "entropy": entropy, "tokens/trained": float(sum(lengths))}
     try:
         return {**metrics, **policy.step()}
     except NonFinite as error:
-        raise BrokenStep(index, {**metrics, "grad_norm": error.grad_norm}, batch) from error
+        raise BrokenStep(index, {**metrics, "grad_norm": error.grad_norm}, batch=batch) from error
 
 
 @torch.no_grad()

@@ -10,10 +10,10 @@ import torch
 
 from posttrain.algorithms.family import FAMILY
 from posttrain.core.config import GrpoConfig, KlConfig
-from posttrain.core.errors import PromiseBroken
 from posttrain.core.types import Group
 from posttrain.models.load import load
 from posttrain.models.packing import pack
+from posttrain.training.driver import BrokenStep
 from posttrain.training.grpo import Collected, grpo, method_of, no_signal, require_version, training_rows
 from posttrain.training.policy import Policy
 from posttrain.training.rl_step import add_scores, update
@@ -186,7 +186,7 @@ def test_the_loop_notices_a_sampler_that_was_not_updated(toy_path: Path) -> None
     async def collect(index: int, position: int) -> Collected:
         return Collected(honest(made, groups()), position + 2, {})
 
-    with pytest.raises(PromiseBroken, match="an update was lost"):
+    with pytest.raises(BrokenStep, match="an update was lost"):
         steps_of(grpo(made, Still(), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
 
 
@@ -197,8 +197,10 @@ def test_a_gap_over_the_budget_ends_the_run(toy_path: Path) -> None:
     async def collect(index: int, position: int) -> Collected:
         return Collected(groups(), position + 2, {})  # all log-probs recorded as -2
 
-    with pytest.raises(PromiseBroken, match="sampler and trainer differ"):
+    before = {name: p.clone() for name, p in made.model.named_parameters()}
+    with pytest.raises(BrokenStep, match="sampler and trainer differ"):
         steps_of(grpo(made, Still(), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
+    assert all(torch.equal(before[name], p) for name, p in made.model.named_parameters())
 
 
 def test_too_many_unscored_end_the_run(toy_path: Path) -> None:
@@ -208,14 +210,14 @@ def test_too_many_unscored_end_the_run(toy_path: Path) -> None:
     async def collect(index: int, position: int) -> Collected:
         return Collected([group("a", PROMPTS[0], [[5], [6], [7]], [1.0, None, 0.0])], 1, {})
 
-    with pytest.raises(PromiseBroken, match="1 of 3 samples have no score.*no answer"):
+    with pytest.raises(BrokenStep, match=r"1 of 3 samples have no score.*no answer"):
         steps_of(grpo(made, Still(), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
 
 
 def test_versions_are_compared_by_token() -> None:
-    require_version(groups(), 0)
-    with pytest.raises(PromiseBroken):
-        require_version(groups(), 1)
+    require_version(groups(), 0, 0, {})
+    with pytest.raises(BrokenStep):
+        require_version(groups(), 1, 0, {})
 
 
 def test_overlong_answers_lose_reward(toy_path: Path) -> None:

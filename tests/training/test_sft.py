@@ -110,13 +110,13 @@ def test_a_non_finite_number_reaches_neither_the_weights_nor_silence(
         return original()
 
     monkeypatch.setattr(trained, "step", step)
-    with pytest.raises(PromiseBroken, match="step 2.*not finite") as broken:
+    with pytest.raises(PromiseBroken, match=r"step 2.*not finite") as broken:
         run(trained, paths)
     assert broken.value.exit_code == 3
     if point == "step:gradient":
         assert same(before[-1], weights(trained))
     assert any(value != value for value in read_metrics(paths.metrics)[-1].values())  # the NaN is in the log
-    assert (tmp_path / "nonfinite-step-000002.safetensors").exists()
+    assert (tmp_path / "broken-step-000002.safetensors").exists()
 
 
 def test_a_torn_checkpoint_is_passed_over(toy_path: Path, tmp_path: Path) -> None:
