@@ -1,6 +1,6 @@
 """Where the answer stands in what the model wrote: a box, an answer tag, the last number, the last line.
 
-One text, one answer. Boxes or tags that say different things, a list of guesses at the end, a negated number, and a
+One text, one answer. Boxes or tags that differ or never close, a list of guesses at the end, a negated number, and a
 different number claimed after the final answer are all no answer, because a policy that may guess several times learns
 to. Reasoning in <think>…</think> is cut off first, and a <think> that never closes leaves nothing to extract.
 Fails where a text gives its answer in a sentence that ends with another number ("42 apples, counted 2 times"): ask for
