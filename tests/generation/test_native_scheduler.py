@@ -38,7 +38,7 @@ def test_equal_prompts_start_together_in_the_order_their_prompts_came() -> None:
     assert started == [rows[0], rows[2], rows[1]]
     assert [list(group.prompt) for group in fresh] == [[1], [2]]
     for done in started:
-        list(scheduler.remove(done))
+        scheduler.remove(done)
     started, fresh = scheduler.admit()
     assert started == [rows[3], rows[4]]
     assert [list(group.prompt) for group in fresh] == [[3]]  # prompt 2 was kept for the row that waited for it
@@ -50,9 +50,9 @@ def test_a_refill_waits_for_an_eighth_of_the_slots() -> None:
         scheduler.submit(row([i]))
     started, _ = scheduler.admit()
     assert len(started) == 16
-    list(scheduler.remove(started[0]))
+    scheduler.remove(started[0])
     assert scheduler.admit() == ([], [])
-    list(scheduler.remove(started[1]))
+    scheduler.remove(started[1])
     assert len(scheduler.admit()[0]) == 2
 
 
@@ -88,7 +88,7 @@ def test_slots_stay_dense_within_bounds_whatever_comes_and_goes(seed: int, max_r
         assert all(group.active == sum(r.group is group for r in scheduler.rows) for group in scheduler.groups)
         assert {id(r) for r in alive} == {id(r) for r in scheduler.rows} | {id(r) for q in scheduler.waiting.values() for r in q}
     for left in alive:
-        list(scheduler.remove(left))
+        scheduler.remove(left)
     assert not scheduler.busy
     assert not scheduler.groups
     assert not scheduler.shared

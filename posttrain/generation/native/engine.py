@@ -230,10 +230,10 @@ class NativeEngine:
         for row in rows:
             end = ending(row.tokens, row.limit, row.request.sampling.stop, self.stop_ids, self.decode)
             if end is not None:
-                finish, text = end
+                row.deliver(Completion(row.tokens, row.logprobs, row.versions, end[1], end[0]))
                 self._move(self._scheduler.remove(row))
-                row.deliver(Completion(row.tokens, row.logprobs, row.versions, text, finish))
 
+    @torch.inference_mode()
     def _move(self, moves: Iterable[Move]) -> None:
         for move in moves:
             block = self._own if move.what == "row" else self._prompts

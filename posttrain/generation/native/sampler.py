@@ -34,6 +34,8 @@ class Sampler:
     ) -> tuple[list[int], list[float]]:
         """A token for every row, and its log-probability."""
         logits_BV, probabilities_BV = self._softmax(logits_BV, samplings)
+        if not bool(probabilities_BV[:, 0].isfinite().all()):  # one logit that is not finite spoils its whole row
+            raise PromiseBroken("the model's logits are not finite.", fix="Its weights have diverged: use an earlier checkpoint.")
         greedy = [sampling.temperature == 0 for sampling in samplings]
         if all(greedy):
             tokens_B = logits_BV.argmax(-1)
@@ -44,8 +46,6 @@ class Sampler:
             if any(greedy):
                 tokens_B = torch.where(torch.tensor(greedy, device=tokens_B.device), logits_BV.argmax(-1), tokens_B)
         logprobs_B = probabilities_BV.gather(1, tokens_B[:, None])[:, 0].log()
-        if not bool(logprobs_B.isfinite().all()):
-            raise PromiseBroken("the model's logits are not finite.", fix="The weights have diverged: go back to an earlier one.")
         return tokens_B.tolist(), logprobs_B.tolist()
 
     def _softmax(self, logits_BV: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:

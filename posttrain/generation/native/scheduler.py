@@ -11,9 +11,9 @@ from __future__ import annotations
 import random
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from posttrain.core.types import Completion, Sampling
 
@@ -36,6 +36,11 @@ class Group:
     active: int = 0
     hidden: Any = None
 
+    @property
+    def cached(self) -> int:
+        """Tokens whose keys and values its slot holds."""
+        return len(self.prompt)
+
 
 @dataclass(eq=False)
 class Row:
@@ -53,6 +58,14 @@ class Row:
 
     def __post_init__(self) -> None:
         self.uniform = random.Random(self.request.seed).random
+
+    @property
+    def cached(self) -> int:
+        """Tokens whose keys and values its slot holds: the newest has not been read yet."""
+        return len(self.tokens) - 1
+
+
+Held = TypeVar("Held", Row, Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,45 +146,50 @@ class Scheduler:
         self.rows.append(row)
         return row
 
-    def remove(self, row: Row) -> Iterator[Move]:
-        """Take a row out, whether it runs or waits, and yield the moves that keep the slots dense."""
-        if row.group is None:
-            key = row.request.prompt.tobytes()
-            queue = self.waiting.get(key)
-            if queue and row in queue:
-                queue.remove(row)
-                if not queue:
-                    del self.waiting[key]
-                    yield from self._release_unused()
-        elif row.slot >= 0:
-            last = self.rows.pop()
-            if last is not row:
-                self.rows[row.slot] = last
-                yield Move("row", last.slot, row.slot, len(last.tokens) - 1)  # the newest token is not cached yet
-                last.slot = row.slot
+    def remove(self, row: Row) -> list[Move]:
+        """Take a row out, whether it runs or waits (or is out already); returns the moves that keep the slots dense."""
+        if row.slot >= 0 and row.group is not None:
+            moves = self._fill(self.rows, row, "row")
             row.slot = -1
             row.group.active -= 1
-            yield from self._release_unused()
+            return moves + self._release_unused()
+        key = row.request.prompt.tobytes()
+        queue = self.waiting.get(key, deque())
+        if row not in queue:
+            return []
+        queue.remove(row)
+        if queue:
+            return []
+        del self.waiting[key]
+        return self._release_unused()
 
-    def _release_unused(self) -> Iterator[Move]:
+    def renew(self) -> list[Move]:
+        """The weights changed: rows that start from now on must not join prompts read with the old ones."""
+        self.shared.clear()
+        return self._release_unused()
+
+    def _release_unused(self) -> list[Move]:
         """Free the prompts that no row runs on and no waiting row can join."""
-        for group in [g for g in self.groups if not g.active]:
+        moves: list[Move] = []
+        for group in [group for group in self.groups if not group.active]:
             key = group.prompt.tobytes()
             joinable = self.shared.get(key) is group
             if joinable and key in self.waiting:
                 continue
             if joinable:
                 del self.shared[key]
-            last = self.groups.pop()
-            if last is not group:
-                self.groups[group.slot] = last
-                yield Move("group", last.slot, group.slot, len(last.prompt))
-                last.slot = group.slot
+            moves += self._fill(self.groups, group, "group")
+        return moves
 
-    def renew(self) -> Iterator[Move]:
-        """The weights changed: rows that start from now on must not join prompts read with the old ones."""
-        self.shared.clear()
-        yield from self._release_unused()
+    def _fill(self, slots: list[Held], leaving: Held, what: Literal["row", "group"]) -> list[Move]:
+        """Put the last of the slots into the place of the one that leaves."""
+        last = slots.pop()
+        if last is leaving:
+            return []
+        move = Move(what, last.slot, leaving.slot, last.cached)
+        slots[leaving.slot] = last
+        last.slot = leaving.slot
+        return [move]
 
     def clear(self) -> list[Row]:
         """Forget everything; returns the rows that were not finished."""

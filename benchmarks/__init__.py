@@ -1,0 +1,1 @@
+"""Measurements against other libraries, each one command: `python -m benchmarks.<name>`."""
