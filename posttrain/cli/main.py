@@ -5,15 +5,45 @@ Typer ends the process itself for wrong arguments (code 2). Everything a command
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from posttrain.core.errors import EnvironmentFailed, Interrupted, PosttrainError
+
+
+class Patient:
+    """A stream whose reader may go away (`| head`): what is written afterwards goes nowhere, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Point the descriptor elsewhere: what is still in the buffer would raise again when Python ends."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def patient(stream: TextIO) -> TextIO:
+    return cast(TextIO, Patient(stream))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -24,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     code = 0
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = patient(sys.stdout), patient(sys.stderr)
     try:
         from posttrain.cli.app import app
 
@@ -34,8 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _trace(debug)
         _say(str(error), "interrupted" if isinstance(error, Interrupted) else "error")
         code = error.exit_code
-    except BrokenPipeError:
-        code = 0
     except MemoryError:
         _trace(debug)
         _say("the memory is full. Lower micro_batch_tokens, or choose a smaller model; finished stages are kept.", "error")
@@ -47,7 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             f"{error.__class__.__name__}: {error}\nThis is a bug in posttrain. Run it again with --debug for the traceback.", "bug"
         )
         code = 1
-    _leave(code)
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
+    sys.exit(code)
 
 
 def _interrupted(number: int, _: FrameType | None) -> None:
@@ -67,14 +100,4 @@ def _say(text: str, word: str) -> None:
 
     colour = "\x1b[33m" if word == "interrupted" else "\x1b[31m"
     start, end = (colour, "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
-    with contextlib.suppress(BrokenPipeError):
-        print(f"{start}{word}:{end} {harmless(text)}", file=sys.stderr, flush=True)
-
-
-def _leave(code: int) -> NoReturn:
-    """Exit, also where whoever read our output is gone: Python would print an error while flushing."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    print(f"{start}{word}:{end} {harmless(text)}", file=sys.stderr, flush=True)

@@ -155,13 +155,13 @@ def _speaker(reference: str, sampling: Any) -> Any:
     """Load the model; gives a function from the conversation so far to the assistant's next message."""
     import asyncio
 
-    from posttrain import chat as chats
+    from posttrain.chat import renderer as renderer_for
     from posttrain.generation.native import NativeEngine
     from posttrain.models.load import load
     from posttrain.models.view import InferenceView
 
     loaded = load(reference)
-    renderer = chats.renderer(loaded.tokenizer)
+    renderer = renderer_for(loaded.tokenizer)
     engine = NativeEngine(InferenceView(loaded.model), renderer.decode, renderer.stop_ids)
 
     def answer(messages: Any, seed: int) -> Any:

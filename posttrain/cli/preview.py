@@ -1,11 +1,11 @@
-"""One training example of a recipe, rendered for its model, with the trained part coloured. No torch where it can be avoided.
+"""One training example of a recipe, rendered for its model, with the trained part coloured. No torch.
 
-The tokenizer's file is read directly; transformers (and with it torch) is loaded only for a chat template that we have no
-own layout for.
+The tokenizer's files are read directly, because transformers brings torch with it.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 from array import array
 from collections.abc import Sequence
@@ -38,12 +38,18 @@ class Tokenizer:
         self.eos_token_id, self.pad_token_id = ids.get("eos_token"), ids.get("pad_token")
         self.bos_token, self.eos_token = names["bos_token"], names["eos_token"]
         self.all_special_ids = sorted({number for number in ids.values() if number is not None})
-        self._folder = folder
 
-    def apply_chat_template(self, *arguments: Any, **options: Any) -> Any:
-        from transformers import AutoTokenizer
+    def apply_chat_template(self, conversation: Any, *, add_generation_prompt: bool = False, **options: Any) -> str:
+        """The template's text, rendered as transformers does it: sandboxed, with its two helpers."""
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        return AutoTokenizer.from_pretrained(self._folder).apply_chat_template(*arguments, **options)
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        environment.globals["raise_exception"] = _refused
+        environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+        given = {key: value for key, value in options.items() if key not in ("tokenize", "return_dict")}
+        special = {"bos_token": self.bos_token, "eos_token": self.eos_token}
+        template = environment.from_string(self.chat_template or "")
+        return template.render(messages=conversation, add_generation_prompt=add_generation_prompt, **special, **given)
 
 
 def training_example(recipe: Recipe) -> str:
@@ -54,11 +60,11 @@ def training_example(recipe: Recipe) -> str:
     folder = directory(recipe.model)
     if example is None or folder is None or not (folder / "tokenizer_config.json").is_file():
         return ""
-    from posttrain import chat
+    from posttrain.chat import preview, renderer
 
-    renderer = chat.renderer(Tokenizer(folder))
-    tokens, mask = renderer.example(example)
-    shown = chat.preview(tokens[:LONGEST], mask[:LONGEST], renderer)
+    render = renderer(Tokenizer(folder))
+    tokens, mask = render.example(example)
+    shown = preview(tokens[:LONGEST], mask[:LONGEST], render)
     return f"{shown}\n[dim]{_counts(mask)}[/dim]"
 
 
@@ -72,6 +78,10 @@ def _first_row(recipe: Recipe) -> Example | None:
             if is_path(source.source) or is_builtin(source.source):
                 return next(iter(examples([source], references={}, base=Path(), seed=recipe.seed)), None)
     return None
+
+
+def _refused(message: str) -> None:
+    raise UserError(f"the chat template refuses the conversation: {message}.", fix="Use another model or other data.")
 
 
 def _counts(mask: Sequence[int] | array[int]) -> str:

@@ -1,7 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, a line every few seconds elsewhere. Always on stderr.
-
-A reader that went away (`2>&1 | head`) silences progress and stops nothing.
-"""
+"""Progress of long work: a bar with the time left on a terminal, a line every few seconds elsewhere. Always on stderr."""
 
 from __future__ import annotations
 
@@ -54,10 +51,7 @@ class Lines:
         self._work = ""
 
     def say(self, text: str) -> None:
-        try:
-            print(harmless(rendered(text).plain), file=self._stream, flush=True)
-        except (BrokenPipeError, ValueError):  # ValueError: the stream was closed
-            self._stream = open("/dev/null", "w")  # noqa: SIM115, PTH123  # for the rest of the process
+        print(harmless(rendered(text).plain), file=self._stream, flush=True)
 
 
 class Bar:

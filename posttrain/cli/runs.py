@@ -32,12 +32,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a recipe, or go on with it: finished stages are skipped, an unfinished one resumes."""
+    from posttrain.cli.preview import training_example
     from posttrain.pipeline import check as checks
     from posttrain.pipeline.parse import load_document
 
     document = load_document(recipe, scale=scale, overrides=set_ or ())
     report = checks.check(document.recipe, runs, locate=document.locate, prove=prove)
     checks.require_space(report)
+    training_example(document.recipe)  # refuses a chat template that cannot be learnt from, before any stage runs
     _run(document.recipe, runs, name, as_json)
 
 
@@ -80,9 +82,9 @@ def build_report() -> Callable[[Path], Path]:
 
 def prove(configs: Sequence[GraderConfig], tasks: Sequence[Task]) -> None:
     """Let graders prove themselves on a few tasks; refuse those that accept what they must not."""
-    from posttrain import graders
+    from posttrain.graders import selftest
 
-    result = graders.selftest(configs, tasks, base=Path())
+    result = selftest(configs, tasks, base=Path())
     if not result.ok:
         raise UserError(
             f"the graders accept what they must not: {'; '.join(result.problems)}.",

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from posttrain.core.config import STAGE_KINDS, Recipe
 from posttrain.pipeline.overrides import EXECUTORS
+from posttrain.pipeline.settings import help_of
 
 ID = {
     "type": "string",
@@ -77,6 +78,8 @@ def _kind(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
         if name.endswith("Grader"):  # told apart by `kind`, which a recipe must write
             definition["required"] = sorted({*definition.get("required", ()), "kind"})
     settings = entry["properties"]
+    for name, text in help_of(STAGE_KINDS[kind]).items():  # pydantic finds no docstrings of inherited settings
+        settings[name]["description"] = text
     for name in set(SHORT) & set(settings):
         item = {"anyOf": [{"type": "string"}, settings[name]["items"]]}
         settings[name] = {**settings[name], "type": ["array", "string", "object"], "items": item}

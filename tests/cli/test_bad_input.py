@@ -1,0 +1,246 @@
+"""Kinds of wrong input, through the real command: exit code 2, the place, one fix, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from posttrain.core.config import STAGE_KINDS
+
+Write = Callable[[Path], None]
+
+
+def text(name: str, content: str | bytes) -> Write:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return write
+
+
+def both(*writes: Write) -> Write:
+    def write(folder: Path) -> None:
+        for each in writes:
+            each(folder)
+
+    return write
+
+
+def rows(*lines: str) -> Write:
+    """Training rows in train.jsonl, and a recipe that trains on them."""
+
+    def write(folder: Path) -> None:
+        (folder / "train.jsonl").write_text("\n".join(lines) + "\n" if lines else "")
+        changed(('{source: "builtin:arithmetic", count: 24}', "./train.jsonl"))(folder)
+
+    return write
+
+
+def tasks(*lines: str) -> Write:
+    def write(folder: Path) -> None:
+        (folder / "tasks.jsonl").write_text("\n".join(lines) + "\n")
+        changed(('{source: "builtin:arithmetic", count: 32}', "./tasks.jsonl"))(folder)
+
+    return write
+
+
+def changed(*pairs: tuple[str, str]) -> Write:
+    def write(folder: Path) -> None:
+        recipe = (folder / "recipe.yaml").read_text()
+        for old, new in pairs:
+            assert old in recipe
+            recipe = recipe.replace(old, new)
+        (folder / "recipe.yaml").write_text(recipe)
+
+    return write
+
+
+def model(**files: str | None) -> Write:
+    """A model directory with some files wrong or missing, named by the recipe."""
+
+    def write(folder: Path) -> None:
+        good = {"config.json": '{"hidden_size": 8}', "tokenizer.json": "{}", "weights.safetensors": "x"}
+        (folder / "m").mkdir()
+        for name, content in {
+            **good,
+            **{key.replace("_json", ".json").replace("_safetensors", ".safetensors"): value for key, value in files.items()},
+        }.items():
+            if content is not None:
+                (folder / "m" / name).write_text(content)
+        changed(("model: toy", "model: ./m"))(folder)
+
+    return write
+
+
+GOOD = json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]})
+TASK = json.dumps({"id": "1", "prompt": "1+1?", "answer": "2"})
+
+MISTAKES: list[tuple[str, Write, str]] = [
+    ("wrong role", rows(GOOD, GOOD.replace('"user"', '"gpt"')), "train.jsonl:2: "),
+    ("missing column", rows('{"question": "hi"}'), "train.jsonl:1: "),
+    ("half a JSON line", rows(GOOD, GOOD[:30]), "train.jsonl:2: "),
+    ("empty file", rows(), "train.jsonl"),
+    ("NaN in data", rows(GOOD[:-1] + ', "weight": NaN}'), "train.jsonl:1: "),
+    ("no assistant turn", rows('{"messages": [{"role": "user", "content": "hi"}]}'), "train.jsonl:1: "),
+    (
+        "content that is no text",
+        rows('{"messages": [{"role": "user", "content": 7}, {"role": "assistant", "content": "x"}]}'),
+        "train.jsonl:1: ",
+    ),
+    (
+        "data that is no UTF-8",
+        both(rows(GOOD), text("train.jsonl", b'{"text": "\xff\xfe"}\n')),
+        "train.jsonl:1: ",
+    ),
+    ("a list for a row", rows("[1, 2]"), "train.jsonl:1: "),
+    ("data that is not there", changed(('{source: "builtin:arithmetic", count: 24}', "./gone.jsonl")), "gone.jsonl"),
+    (
+        "data that is a folder",
+        changed(('{source: "builtin:arithmetic", count: 24}', "./runs")),
+        "runs",
+    ),
+    ("a task without a prompt", tasks('{"answer": "2"}'), "tasks.jsonl:1: "),
+    ("a task whose gold fails", tasks(TASK[:-1] + ', "metadata": {"gold": "It is 3."}}'), "recipe.yaml:12: "),
+    (
+        "unknown set",
+        changed(('"builtin:arithmetic", count: 32', '"builtin:arithmatic", count: 32')),
+        "recipe.yaml:11: there is no built-in set 'arithmatic'. Did you mean arithmetic?",
+    ),
+    (
+        "unknown option of a set",
+        changed(("count: 32}", "count: 32, options: {digitz: [1]}}")),
+        "recipe.yaml:11: digitz is not an option of builtin:arithmetic. Did you mean digits?",
+    ),
+    (
+        "unknown key",
+        changed(("steps: 3\n", "stepz: 3\n")),
+        "recipe.yaml:13: stages[2].stepz is not a setting of kind 'grpo'. Did you mean steps? (default 100)",
+    ),
+    ("negative rate", changed(("steps: 3\n", "learning_rate: -1\n")), "recipe.yaml:13: stages[2].learning_rate is -1"),
+    (
+        "cyclic stages",
+        changed(("id: sft, kind: sft,", "id: sft, kind: sft, model: rl,")),
+        "recipe.yaml:7: stages[1].model closes a cycle: sft -> rl -> sft.",
+    ),
+    ("half a recipe", changed(("max_tokens: 8}, compare_to: start}\n", "max_tokens: 8")), "recipe.yaml:"),
+    ("a recipe that is empty", text("recipe.yaml", ""), "recipe.yaml:1: the recipe is empty"),
+    (
+        "an unknown model",
+        changed(("model: toy", "model: smollm2-135m")),
+        "model 'smollm2-135m' is neither a stage of this recipe nor a model that is there. Did you mean smollm2-135m-instruct?",
+    ),
+    ("an unknown stage as model", changed(("model: sft", "model: stf")), "recipe.yaml:10: model 'stf' is neither a stage"),
+    ("a model that is not there", changed(("model: toy", "model: ./gone")), "gone is not there"),
+    ("a model without config", model(config_json=None), "has no readable config.json"),
+    ("a model with half a config", model(config_json="{"), "has no readable config.json"),
+    ("a model without safetensors", model(weights_safetensors=None), "has no .safetensors file"),
+    ("a model without tokenizer", model(tokenizer_json=None), "has no tokenizer.json"),
+    ("a hub model while offline", changed(("model: toy", "model: nobody/nothing")), "is not in the hub's cache"),
+    (
+        "a run that is not there",
+        changed(("model: sft", "model: run:old/sft")),
+        "recipe.yaml:10: 'run:old/sft': there is no run 'old'",
+    ),
+    ("a grader that is not there", changed(("[math,", "[{kind: function, path: ./gone.py:f},")), "recipe.yaml:12: "),
+    (
+        "a function that is not there",
+        both(
+            text("g.py", "def f(task, answer):\n    return 1.0\n"),
+            changed(("[math,", "[{kind: function, path: ./g.py:ff},")),
+        ),
+        "g.py: has no function 'ff'. Did you mean f?",
+    ),
+]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_mistake_is_a_different_one() -> None:
+    assert len({name for name, _, _ in MISTAKES}) == len(MISTAKES) >= 20
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize(("spoil", "said"), [pytest.param(spoil, said, id=name) for name, spoil, said in MISTAKES])
+def test_wrong_input(
+    posttrain: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Write, said: str, command: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    spoil(tmp_path)
+    (tmp_path / "runs" / "precious").mkdir(parents=True)
+    (tmp_path / "runs" / "precious" / "recipe.yaml").write_text("mine")
+    before = tree(tmp_path)
+    found = posttrain(command, "recipe.yaml")
+    assert found.code == 2, found
+    assert found.err.startswith("error: ") and said in found.err
+    assert "Traceback" not in found.err and "pydantic" not in found.err
+    assert found.out == "" and len(found.err.strip().splitlines()) == 1
+    assert found.err.strip()[-1] in ".?)"  # it ends with a fix, in a sentence
+    assert tree(tmp_path) == before
+
+
+COMMANDS: list[tuple[str, list[str], str]] = [
+    ("no such recipe", ["run", "rlrv"], "there is no recipe 'rlrv'. Did you mean rlvr?"),
+    ("no such scale", ["check", "rlvr", "--scale", "tyny"], "has no scale 'tyny'. Did you mean tiny?"),
+    ("no such setting", ["check", "recipe.yaml", "--set", "rl.stepz=1"], "Did you mean steps?"),
+    ("no such run to resume", ["resume", "nothing"], "there is no run 'nothing' in runs."),
+    ("a run that is a path", ["resume", "../.."], "there is no run '../..'"),
+    ("no such run to report", ["report", "nothing"], "there is no run 'nothing' in runs."),
+    ("no such run to compare", ["compare", "a", "b"], "'a' is neither a run nor a stage of one"),
+    ("no such run to diagnose", ["diagnose", "a"], "'a' is neither a run nor a stage of one"),
+    ("no such grader", ["grade", "maths", "--answer", "x"], "'maths' is not a grader. Did you mean math?"),
+    (
+        "no such setting of a grader",
+        ["grade", "math", "--answer", "x", "--set", "extrakt=boxed"],
+        "extrakt is not a setting of grader 'math'. Did you mean extract?",
+    ),
+    ("no such suite", ["eval", "toy", "--suite", "builtin:arithmatic"], "Did you mean arithmetic?"),
+    ("a wrong number", ["eval", "toy", "--suite", "builtin:arithmetic", "--samples", "4"], "greedy answers are all equal"),
+    ("no such model", ["eval", "tooy", "--suite", "builtin:arithmetic"], "Did you mean toy?"),
+    ("no such model to chat with", ["chat", "tooy"], "Did you mean toy?"),
+    ("no such recipe to print", ["recipes", "rlrv"], "Did you mean rlvr?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), [pytest.param(arguments, said, id=name) for name, arguments, said in COMMANDS])
+def test_wrong_arguments(posttrain: Callable, arguments: list[str], said: str) -> None:
+    found = posttrain(*arguments)
+    assert found.code == 2 and said in found.err and "Traceback" not in found.err
+
+
+@pytest.mark.parametrize("arguments", [["rnu", "rlvr"], ["run"], ["run", "rlvr", "--scael", "tiny"], ["graders", "tets"]])
+def test_wrong_commands_and_options(posttrain: Callable, arguments: list[str]) -> None:
+    found = posttrain(*arguments)
+    assert found.code == 2 and "Traceback" not in found.err
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(posttrain: Callable) -> None:
+    for arguments in (["--debug", "check", "gone.yaml"], ["check", "gone.yaml", "--debug"]):
+        found = posttrain(*arguments)
+        assert found.code == 2 and "Traceback" in found.err and "gone.yaml is not there" in found.err
+
+
+def test_a_bug_is_called_one(posttrain: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posttrain.pipeline.parse.shipped", lambda: 1 / 0)
+    found = posttrain("recipes")
+    assert found.code == 1 and "bug: ZeroDivisionError" in found.err and "--debug" in found.err and "Traceback" not in found.err
+
+
+def test_a_model_without_an_end_token_is_refused_before_the_run(posttrain: Callable, tmp_path: Path, toy_path: Path) -> None:
+    shutil.copytree(toy_path, tmp_path / "m")
+    settings = json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
+    (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": None}))
+    for template in tmp_path.glob("m/chat_template.jinja"):
+        template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    changed(("model: toy", "model: ./m"))(tmp_path)
+    found = posttrain("run", "recipe.yaml")
+    assert found.code == 2 and "end" in found.err and "Traceback" not in found.err
+
+
+def test_every_kind_of_stage_is_checked() -> None:
+    assert set(STAGE_KINDS) == {"sft", "grpo", "best_of_n", "evaluate", "diagnose"}, "a new kind: add its mistakes above"
