@@ -7,26 +7,14 @@ The names of `posttrain.api` are found here on first use, so that importing the 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from posttrain.api import (
-        Conversation,
-        Evaluation,
-        Model,
-        Passage,
-        Task,
-        Tasks,
-        compare,
-        evaluate,
-        graders,
-        grpo,
-        load,
-        sft,
-        tasks,
-    )
+    from posttrain import graders
+    from posttrain.api import Conversation, Evaluation, Model, Passage, Task, Tasks, compare, evaluate, grpo, load, sft, tasks
 
 __all__ = [
     "Conversation",
@@ -48,6 +36,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'posttrain' has no attribute {name!r}")
-    from posttrain import api
-
-    return getattr(api, name)
+    if name == "graders":
+        return importlib.import_module("posttrain.graders")
+    return getattr(importlib.import_module("posttrain.api"), name)

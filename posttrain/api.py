@@ -16,18 +16,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from posttrain import chat
 from posttrain.core.config import (
     DataSource,
-    FormatGrader,
     GraderConfig,
     GrpoConfig,
-    LanguageGrader,
-    LengthGrader,
-    LookupGrader,
     LoraConfig,
     MathGrader,
     SamplingConfig,
@@ -64,9 +59,6 @@ from posttrain.training.sft import total_steps
 
 Function = Callable[[Task, str], Any]
 GIVEN = "given in Python"
-
-graders = SimpleNamespace(math=MathGrader, lookup=LookupGrader, format=FormatGrader, language=LanguageGrader, length=LengthGrader)
-"""The graders' settings by short name: `pt.graders.math()`, `pt.graders.length(soft=30, hard=60, weight=0.2)`."""
 
 
 @dataclass
@@ -271,7 +263,6 @@ __all__ = [
     "Tasks",
     "compare",
     "evaluate",
-    "graders",
     "grpo",
     "load",
     "sft",

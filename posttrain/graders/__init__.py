@@ -4,13 +4,33 @@
     grade = await grader(task, rollout)              # never raises for what a model wrote
     await grader.aclose()                            # leaves no process behind
 
+Settings by short name, for Python: `pt.graders.math()`, `pt.graders.length(soft=30, hard=60, weight=0.2)`.
 A new grader is a settings class in core/config/graders.py and one line in GRADERS.
 """
 
 from __future__ import annotations
 
+from posttrain.core.config import FormatGrader as format
+from posttrain.core.config import LanguageGrader as language
+from posttrain.core.config import LengthGrader as length
+from posttrain.core.config import LookupGrader as lookup
+from posttrain.core.config import MathGrader as math
 from posttrain.graders.build import GRADERS, build, grade_text
 from posttrain.graders.combine import Composite, Part, combine
 from posttrain.graders.selftest import SelfTest, selftest
 
-__all__ = ["GRADERS", "Composite", "Part", "SelfTest", "build", "combine", "grade_text", "selftest"]
+__all__ = [
+    "GRADERS",
+    "Composite",
+    "Part",
+    "SelfTest",
+    "build",
+    "combine",
+    "format",
+    "grade_text",
+    "language",
+    "length",
+    "lookup",
+    "math",
+    "selftest",
+]

@@ -19,7 +19,7 @@ from posttrain.core.config import (
 )
 from posttrain.core.errors import UserError
 from posttrain.core.types import Grade, Task
-from posttrain.graders import function, language, layout, length, lookup, math_answer
+from posttrain.graders import language_share, layout, lookup_answer, math_answer, user_function, written_length
 from posttrain.graders.combine import Composite, Judge, Part, names
 from posttrain.graders.processes import Pool
 
@@ -32,12 +32,12 @@ def prepare_math(config: MathGrader, base: Path) -> tuple[Judge, Pool | None]:
 
 
 def prepare_function(config: FunctionGrader, base: Path) -> tuple[Judge, Pool | None]:
-    pool = function.pool(config, base)
-    return (lambda task, text, written: function.grade(config, pool, task, text)), pool
+    pool = user_function.pool(config, base)
+    return (lambda task, text, written: user_function.grade(config, pool, task, text)), pool
 
 
 def prepare_lookup(config: LookupGrader, base: Path) -> tuple[Judge, Pool | None]:
-    return at_once(lambda task, text, written: lookup.grade(config, task, text)), None
+    return at_once(lambda task, text, written: lookup_answer.grade(config, task, text)), None
 
 
 def prepare_format(config: FormatGrader, base: Path) -> tuple[Judge, Pool | None]:
@@ -45,12 +45,12 @@ def prepare_format(config: FormatGrader, base: Path) -> tuple[Judge, Pool | None
 
 
 def prepare_language(config: LanguageGrader, base: Path) -> tuple[Judge, Pool | None]:
-    language.check(config)
-    return at_once(lambda task, text, written: language.grade(config, text)), None
+    language_share.check(config)
+    return at_once(lambda task, text, written: language_share.grade(config, text)), None
 
 
 def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Pool | None]:
-    return at_once(lambda task, text, written: length.grade(config, written)), None
+    return at_once(lambda task, text, written: written_length.grade(config, written)), None
 
 
 GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {

@@ -33,7 +33,7 @@ async def _run(config: BestOfNConfig, context: StageContext) -> StageResult:
     loaded = model_of(config.model, context)
     renderer = chat.renderer(loaded.tokenizer)
     engine = sampler(InferenceView(loaded.model), renderer)
-    async with grading(config.graders, tasks) as grader:
+    async with grading(config.graders, tasks, context) as grader:
         records = await sampled("", tasks, config.sampling, engine, renderer, grader, context)
     chosen = choose(records, config.keep, speaks(config.keep.language))
     if not chosen.kept:

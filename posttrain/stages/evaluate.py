@@ -28,7 +28,7 @@ async def _run(config: EvaluateConfig, context: StageContext) -> StageResult:
     renderer = chat.renderer(loaded.tokenizer)
     engine = sampler(InferenceView(loaded.model), renderer)
     records: list[RolloutRecord] = []
-    async with grading(config.graders, [task for tasks in suites.values() for task in tasks]) as grader:
+    async with grading(config.graders, [task for tasks in suites.values() for task in tasks], context) as grader:
         for name, tasks in suites.items():
             records += await sampled(name, tasks, config.sampling, engine, renderer, grader, context)
     measured = evaluation.summarise(records, config.pass_at)

@@ -36,7 +36,7 @@ async def _run(config: GrpoConfig, context: StageContext) -> StageResult:
     policy = Policy(loaded, config, total_steps=total, seed=seed, reference=config.kl.coefficient > 0)
     start = resume(policy, paths, context.reporter)
     engine = sampler(policy.view, renderer)
-    async with grading(config.graders, tasks) as grader:
+    async with grading(config.graders, tasks, context) as grader:
         source = Rounds(config, tasks, engine, renderer, grader, seed)
         loop = grpo(policy, engine, source.collect, config, seed=seed, start=start.steps, state=start.state)
         history = await drive(

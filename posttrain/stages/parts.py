@@ -23,6 +23,7 @@ from posttrain.models.lora import save_adapter
 from posttrain.models.memory import keep_memory
 from posttrain.models.save import save_model
 from posttrain.models.view import InferenceView
+from posttrain.records.events import append_event
 from posttrain.records.files import saving
 from posttrain.records.paths import StagePaths
 from posttrain.training.policy import Policy
@@ -46,9 +47,14 @@ def tasks_of(sources: Sequence[TaskSource], context: StageContext) -> list[Task]
 
 
 @contextlib.asynccontextmanager
-async def grading(configs: Sequence[GraderConfig], tasks: Sequence[Task]) -> AsyncIterator[Grader]:
-    """The stage's grader, proven on its tasks before it is used, and closed with all its processes after."""
-    graders.selftest(configs, tasks, base=HERE)
+async def grading(configs: Sequence[GraderConfig], tasks: Sequence[Task], context: StageContext) -> AsyncIterator[Grader]:
+    """The stage's grader, proven on its tasks before it is used, and closed with all its processes after.
+
+    Tasks whose reference fails are refused; bad answers that pass are holes in the reward, and are said and recorded.
+    """
+    for hole in graders.selftest(configs, tasks, base=HERE).problems:
+        append_event(StagePaths(context.directory).events, "warning", severity="warn", monitor="grader self-test", text=hole)
+        context.reporter.say(f"grader self-test: {hole}")
     grader = graders.build(configs, base=HERE)
     try:
         yield grader
