@@ -44,13 +44,15 @@ tree: setup ## write the tree into the README from the docstrings
 lock: setup ## write requirements.lock from pyproject.toml
 	@sh scripts/lock.sh
 
-bench: setup ## all benchmarks
-	$(python) -m benchmarks $(ARGS)
+bench: setup bench-setup ## measure: rollouts beside transformers' generate, a GRPO step beside TRL's
+	$(python) -m benchmarks.rollouts $(ARGS)
+	$(python) -m benchmarks.grpo_step $(ARGS)
 
-bench-quick: setup ## the same with small sizes, in minutes
-	$(python) -m benchmarks --quick $(ARGS)
+bench-quick: setup bench-setup ## the same with one short block each, to see that they run
+	$(python) -m benchmarks.rollouts --blocks 1 --rounds 1 $(ARGS)
+	$(python) -m benchmarks.grpo_step --quick $(ARGS)
 
-bench-setup: setup ## .venv-trl, to time TRL's GRPO step beside ours
+bench-setup: setup ## .venv-trl, which the comparison with TRL needs
 	@sh scripts/setup_trl.sh
 
 clean: ## what setup and the tools made; runs/ stays

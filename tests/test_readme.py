@@ -44,7 +44,7 @@ def test_the_lines_of_python_work_when_pasted(
         asyncio.run(cell())
     else:
         exec(shrunk(lines, toy_path), names)
-    assert "arithmetic" in capsys.readouterr().out
+    assert re.search(r"pass@1 .* -> .* on 2 tasks", capsys.readouterr().out)
     assert len(list(tmp_path.rglob("*.safetensors"))) >= 1
     AutoModelForCausalLM.from_pretrained(next(tmp_path.rglob("model.safetensors")).parent)
     exec(grader, names)
