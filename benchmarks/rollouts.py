@@ -40,7 +40,7 @@ def ours() -> Callable[[], int]:
 
     keep_memory()
     loaded = load(MODEL)
-    engine = NativeEngine(InferenceView(loaded.model), loaded.tokenizer.decode, (), max_rows=PROMPTS * SAMPLES)
+    engine = NativeEngine(InferenceView(loaded.model), lambda tokens: "", (), max_rows=PROMPTS * SAMPLES)
     requests = [
         Request(array("i", prompt), Sampling(max_tokens=NEW_TOKENS), seed=1000 * p + s)
         for p, prompt in enumerate(prompts())
@@ -96,6 +96,14 @@ def in_fresh_process(arm: str, rounds: int, threads: int) -> float:
     return float(done.stdout.split()[-1])
 
 
+def block(number: int, peer: str, rounds: int, threads: int) -> tuple[list[tuple[str, float]], float]:
+    """Tokens a second of ours, peer, peer, ours, and the ratio of their means."""
+    speeds = [(arm, in_fresh_process(arm, rounds, threads)) for arm in ("ours", peer, peer, "ours")]
+    mine, theirs = (statistics.mean(speed for arm, speed in speeds if arm == name) for name in ("ours", peer))
+    print(f"block {number}: ours {mine:.0f}, {peer} {theirs:.0f} tokens/s, ratio {mine / theirs:.2f}", flush=True)
+    return speeds, mine / theirs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=3)
@@ -108,19 +116,13 @@ def main() -> None:
     if asked.arm:
         print(measure(asked.arm, asked.rounds, asked.threads))
         return
-    blocks = []
-    for number in range(asked.blocks):
-        speeds = [(arm, in_fresh_process(arm, asked.rounds, asked.threads)) for arm in ("ours", asked.peer, asked.peer, "ours")]
-        ours_mean, peer_mean = (statistics.mean(s for arm, s in speeds if arm == name) for name in ("ours", asked.peer))
-        blocks.append({"speeds": speeds, "ratio": ours_mean / peer_mean})
-        print(
-            f"block {number + 1}: ours {ours_mean:.0f}, {asked.peer} {peer_mean:.0f} tokens/s, ratio {ours_mean / peer_mean:.2f}",
-            flush=True,
-        )
-    ratios = sorted(block["ratio"] for block in blocks)
-    print(f"ratio: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} blocks")
+    blocks = [block(number, asked.peer, asked.rounds, asked.threads) for number in range(1, asked.blocks + 1)]
+    ratios = sorted(ratio for _, ratio in blocks)
+    middle = statistics.median(ratios)
+    print(f"ratio: median {middle:.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} blocks")
     if asked.json:
-        asked.json.write_text(json.dumps({"peer": asked.peer, "blocks": blocks, "ratio": statistics.median(ratios)}, indent=1))
+        figures = {"peer": asked.peer, "blocks": [{"speeds": speeds, "ratio": ratio} for speeds, ratio in blocks], "ratio": middle}
+        asked.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":
