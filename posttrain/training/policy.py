@@ -27,6 +27,7 @@ class Policy:
     """
 
     def __init__(self, loaded: Loaded, config: TrainConfig, *, total_steps: int, seed: int, reference: bool = False) -> None:
+        torch.manual_seed(derive(seed, "torch"))  # for models that draw random numbers of their own, such as dropout
         self.model: PreTrainedModel = loaded.model
         self.tokenizer = loaded.tokenizer
         self.config, self.total_steps, self.version = config, total_steps, 0

@@ -140,16 +140,16 @@ def test_derivations_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("style", ["think_answer", "answer_only", "boxed"])
+@pytest.mark.parametrize("style", ["think_answer", "think_equation", "answer_only", "boxed"])
 def test_every_demonstration_passes_its_grader(name: str, style: str) -> None:
     options = EVERYTHING[name]
-    if style == "boxed" and SETS[name].grader == "lookup":
+    if (style == "boxed" and SETS[name].grader == "lookup") or (style == "think_equation" and name != "arithmetic"):
         with pytest.raises(UserError, match="option style of builtin"):
             demonstrations(name, options={"style": style})
         return
     shown = demonstrations(name, count=300, seed=12, options={**options, "style": style})
     asked = tasks(name, count=300, seed=12, options=options)
-    configs = [GRADER[SETS[name].grader], *([FormatGrader()] if style == "think_answer" else [])]
+    configs = [GRADER[SETS[name].grader], *([FormatGrader()] if style.startswith("think") else [])]
     if style == "boxed":
         configs.append(FormatGrader(layout="boxed"))
     grader = build(configs, base=Path())

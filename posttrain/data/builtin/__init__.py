@@ -73,6 +73,8 @@ def one_of(name: str, option: str, value: Any, known: Iterable[str], default: st
     known = list(known)
     if name in SETS and SETS[name].grader == "lookup":
         known = [layout for layout in known if layout != "boxed"]  # the lookup grader reads no boxes
+    if name != "arithmetic":
+        known = [layout for layout in known if layout != "think_equation"]  # the other sets' questions are no equations
     if value not in known:
         raise UserError(f"option {option} of builtin:{name} is {value!r}.", fix=did_you_mean(str(value), known))
     return str(value)

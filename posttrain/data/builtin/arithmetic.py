@@ -31,11 +31,13 @@ def problem(stream: random.Random, picked: Picked) -> Problem:
         answer = apply(SIGNS[operation], answer, number)
     alike = sorted(numbers) if operation in ("add", "multiply") else numbers
     sign = SIGNS[operation]
+    asked = f" {sign} ".join(map(str, numbers))
     return Problem(
         key=f"{operation} {' '.join(map(str, alike))}",
-        question=f"What is {f' {sign} '.join(map(str, numbers))}?",
+        question=f"What is {asked}?",
         answer=str(answer),
         steps=steps(sign, numbers),
+        equation=f"{asked} = {answer}",
         slices={"operation": operation, "digits": str(digits), "terms": str(terms)},
     )
 

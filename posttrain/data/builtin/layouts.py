@@ -16,6 +16,7 @@ INSTRUCTIONS: dict[str, str] = {
 
 STYLES: dict[str, Callable[[Problem], str]] = {
     "think_answer": lambda problem: f"<think>{problem.steps}</think><answer>{problem.answer}</answer>",
+    "think_equation": lambda problem: f"<think>{problem.equation}</think><answer>{problem.answer}</answer>",
     "answer_only": lambda problem: problem.answer,
     "boxed": lambda problem: f"{problem.steps} \\boxed{{{problem.answer}}}",
 }
