@@ -56,7 +56,8 @@ def write_patch(path: Path, source: TaskSource, weights: Mapping[str, float], co
 def fresh(source: TaskSource, context: StageContext) -> tuple[list[Task], Sequence[Conversation]]:
     """A pool of new tasks, and their demonstrations where the set is built in."""
     seed = derive(context.seed, context.id, "pool") % 2**31
-    wide = replace(source, count=source.count * POOL, seed=seed)
+    asked = {name: value for name, value in source.options.items() if name != "style"}  # of demonstrations, not of tasks
+    wide = replace(source, count=source.count * POOL, seed=seed, options=asked)
     pool = load_tasks([wide], references=context.references, base=HERE, seed=seed)
     if not source.source.startswith("builtin:"):
         return pool, ()

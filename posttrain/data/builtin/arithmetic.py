@@ -37,7 +37,7 @@ def problem(stream: random.Random, picked: Picked) -> Problem:
         question=f"What is {asked}?",
         answer=str(answer),
         steps=steps(sign, numbers),
-        equation=f"{asked} = {answer}",
+        equation=", ".join(chain(sign, numbers, " ")),
         slices={"operation": operation, "digits": str(digits), "terms": str(terms)},
     )
 
@@ -90,12 +90,12 @@ def steps(sign: str, numbers: list[int]) -> str:
     return f"{second}*{first // second}={first}."
 
 
-def chain(sign: str, numbers: list[int]) -> list[str]:
-    """Left to right: 17+25=42. 42+31=73."""
+def chain(sign: str, numbers: list[int], space: str = "") -> list[str]:
+    """Left to right: 17+25=42, 42+31=73."""
     total, lines = numbers[0], []
     for number in numbers[1:]:
         result = apply(sign, total, number)
-        lines.append(f"{total}{sign}{number}={result}")
+        lines.append(space.join((str(total), sign, str(number), "=", str(result))))
         total = result
     return lines
 

@@ -20,8 +20,8 @@ Picked = Mapping[str, tuple[Any, ...]]
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question with its answer. `key` is its canonical form: what is the same problem in other words or another order has
-    the same key. `steps` is a short derivation that ends before the answer; `equation` the question as one equation, where it
-    has one."""
+    the same key. `steps` is a short derivation that ends before the answer; `equation` the question worked as equations,
+    where it is one."""
 
     key: str
     question: str
