@@ -51,12 +51,14 @@ def test_the_lines_of_python_work_when_pasted(
     assert names["concise"](None, "one two") == 1.0  # type: ignore[operator]
 
 
-def test_every_command_of_the_readme_exists() -> None:
+def test_every_command_of_the_documents_exists() -> None:
     from typer.main import get_command
 
     from posttrain.cli.app import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"(?:^\$ |`)posttrain (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set()
+    for document in [README, *(README.parent / "docs").glob("*.md")]:
+        named |= set(re.findall(r"(?:^\$ |`)posttrain (\w+)", document.read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert named <= known, named - known
-    assert {"run", "check", "recipes", "compare", "chat"} <= named
+    assert {"run", "check", "recipes", "compare", "chat", "graders", "schema"} <= named
