@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Each sets up what it needs from Python 3.11 to 3.13 and make alone.
 
 TORCH_VERSION ?= 2.13.0
-TORCH_BUILD ?= cpu
+TORCH_BUILD ?=
 TORCH_INDEX ?=
 PYTHON ?=
 ARGS ?=
@@ -15,7 +15,7 @@ python := .venv/bin/python
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
 	@echo
-	@echo '  make setup TORCH_BUILD=cuda       the CUDA build of torch (default: cpu)'
+	@echo '  make setup TORCH_BUILD=cuda       the CUDA build of torch (cpu if never said)'
 	@echo '  make setup TORCH_INDEX=URL        one more package index to look for torch in'
 	@echo '  make setup PYTHON=/path/python3   the Python to build on'
 	@echo '  make test ARGS="-k grpo -x"       arguments for pytest'

