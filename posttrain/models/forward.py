@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from posttrain.models.packed_attention import Packed
 from posttrain.models.packing import Batch
 
 TILE = 64
+CHUNK = 512
+"""Rows of kept logits in one buffer. Buffers of one size are taken again as they are, where sizes that follow the batch
+would leave holes in memory that grow from step to step."""
 
 
 @dataclass(frozen=True)
@@ -29,39 +31,56 @@ class Scored:
 
 
 class HeadLogProbs(torch.autograd.Function):
-    """hidden (L, E), weight (V, E), target (L) -> log-probability and entropy of softmax(hidden · weightᵀ / temperature)."""
+    """hidden (L, E), weight (V, E), target (L) -> log-probability and entropy of softmax(hidden · weightᵀ / temperature).
+
+    `keep` says whether a backward will come; it can come once, because it writes the gradient over the kept logits.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        logits = F.linear(hidden, weight)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, temperature: float, keep: bool) -> tuple[Tensor, Tensor]:
         count = len(hidden)
         logprobs, entropy, lse = (torch.empty(count, dtype=torch.float32, device=hidden.device) for _ in range(3))
-        for start in range(0, count, TILE):
-            rows = slice(start, start + TILE)
-            scaled = logits[rows].to(torch.float32, copy=True).div_(temperature)
-            norm = scaled.logsumexp(-1)
-            logprobs[rows] = scaled.gather(1, target[rows, None])[:, 0] - norm
-            entropy[rows] = norm - (scaled.sub(norm[:, None]).exp_() * scaled).sum(-1)
-            lse[rows] = norm
-        ctx.save_for_backward(hidden, weight, target, logits, lse)
-        ctx.temperature = temperature
+        kept: list[Tensor] = []
+        for first in range(0, count, CHUNK):
+            part = slice(first, min(first + CHUNK, count))
+            logits = kept[0] if kept and not keep else hidden.new_empty(CHUNK, len(weight))
+            torch.mm(hidden[part], weight.T, out=logits[: part.stop - first])
+            if keep or not kept:
+                kept.append(logits)
+            for start in range(first, part.stop, TILE):
+                rows = slice(start, min(start + TILE, part.stop))
+                scaled = logits[start - first : rows.stop - first].to(torch.float32, copy=True).div_(temperature)
+                norm = scaled.logsumexp(-1)
+                logprobs[rows] = scaled.gather(1, target[rows, None])[:, 0] - norm
+                entropy[rows] = norm - (scaled.sub(norm[:, None]).exp_() * scaled).sum(-1)
+                lse[rows] = norm
+        ctx.save_for_backward(hidden, weight, target, lse)
+        ctx.logits, ctx.temperature = kept if keep else None, temperature
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, target, logits, lse = ctx.saved_tensors
+        hidden, weight, target, lse = ctx.saved_tensors
         grad_L = grads[0] / ctx.temperature
-        grad_logits = torch.empty_like(logits)
-        for start in range(0, len(hidden), TILE):
-            rows = slice(start, start + TILE)
-            p = logits[rows].to(torch.float32, copy=True).div_(ctx.temperature).sub_(lse[rows, None]).exp_()
-            p.mul_(-grad_L[rows, None])
-            p.scatter_add_(1, target[rows, None], grad_L[rows, None])
-            grad_logits[rows] = p
-        grad_hidden = grad_logits @ weight if ctx.needs_input_grad[0] else None
-        grad_weight = grad_logits.T @ hidden if ctx.needs_input_grad[1] else None
-        return grad_hidden, grad_weight, None, None
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for first, logits in zip(range(0, len(hidden), CHUNK), ctx.logits, strict=True):
+            part = slice(first, min(first + CHUNK, len(hidden)))
+            for start in range(first, part.stop, TILE):
+                rows = slice(start, min(start + TILE, part.stop))
+                place = logits[start - first : rows.stop - first]
+                p = place.to(torch.float32, copy=True).div_(ctx.temperature).sub_(lse[rows, None]).exp_()
+                p.mul_(-grad_L[rows, None])
+                p.scatter_add_(1, target[rows, None], grad_L[rows, None])
+                place.copy_(p)
+            grad_logits = logits[: part.stop - first]
+            if grad_hidden is not None:
+                torch.mm(grad_logits, weight, out=grad_hidden[part])
+            if grad_weight is not None:
+                grad_weight += grad_logits.T @ hidden[part]
+        ctx.logits = None
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
 
 
 def score(model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0) -> Scored:
@@ -69,5 +88,6 @@ def score(model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0) -> 
     plan = Packed(batch.reach_N, batch.tokens_N.device)
     hidden = model.get_decoder()(input_ids=batch.tokens_N[None], position_ids=batch.positions_N[None], use_cache=False, plan=plan)
     chosen = hidden.last_hidden_state[0].index_select(0, batch.source_L)
-    logprobs, entropy = HeadLogProbs.apply(chosen, model.get_output_embeddings().weight, batch.target_L, temperature)  # type: ignore[no-untyped-call]
+    weight = model.get_output_embeddings().weight
+    logprobs, entropy = HeadLogProbs.apply(chosen, weight, batch.target_L, temperature, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return Scored(logprobs, entropy)

@@ -56,19 +56,19 @@ def test_logprobs_and_gradients_equal_separate_forwards(toy: Loaded, temperature
 def test_entropy_by_hand() -> None:
     weight = torch.eye(4)
     hidden = torch.tensor([[0.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]])
-    logprobs, entropy = HeadLogProbs.apply(hidden, weight, torch.tensor([2, 0]), 1.0)
+    logprobs, entropy = HeadLogProbs.apply(hidden, weight, torch.tensor([2, 0]), 1.0, False)
     assert entropy.tolist() == pytest.approx([1.386294, 0.0], abs=1e-5)  # log 4 and certainty
     assert logprobs.tolist() == pytest.approx([-1.386294, 0.0], abs=1e-5)
 
 
 def test_head_gradient_against_autograd_over_several_tiles() -> None:
     generator = torch.Generator().manual_seed(0)
-    count = forward.TILE * 2 + 3
+    count = forward.CHUNK + forward.TILE + 3
     hidden = torch.randn(count, 8, generator=generator, requires_grad=True)
     weight = torch.randn(11, 8, generator=generator, requires_grad=True)
     target = torch.randint(0, 11, (count,), generator=generator)
     seed = torch.randn(count, generator=generator)
-    ours = torch.autograd.grad(HeadLogProbs.apply(hidden, weight, target, 0.8)[0], (hidden, weight), seed)
+    ours = torch.autograd.grad(HeadLogProbs.apply(hidden, weight, target, 0.8, True)[0], (hidden, weight), seed)
     logits = (hidden @ weight.T / 0.8).log_softmax(-1)
     theirs = torch.autograd.grad(logits.gather(1, target[:, None])[:, 0], (hidden, weight), seed)
     for a, b in zip(ours, theirs, strict=True):

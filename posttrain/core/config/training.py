@@ -56,7 +56,7 @@ class TrainConfig:
     """Decay of AdamW's second moment."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
-    micro_batch_tokens: int = 4096
+    micro_batch_tokens: int = 2048
     """Packed tokens in one forward and backward. Changes memory and speed, never the result."""
     checkpoint_every: int = 50
     """Optimizer steps between checkpoints."""
