@@ -167,6 +167,7 @@ def grpo(
                     reporter=progress(),
                     stop=Stop(),
                     watch=watcher(config),
+                    title="grpo",
                 )
         finally:
             await grader.aclose()
@@ -188,7 +189,9 @@ def sft(
 
     async def work() -> list[dict[str, Any]]:
         with kept(run) as paths:
-            return await drive(loop, policy, paths, config, start=Resumed(), total=total, reporter=progress(), stop=Stop())
+            return await drive(
+                loop, policy, paths, config, start=Resumed(), total=total, reporter=progress(), stop=Stop(), title="sft"
+            )
 
     return run_async(work())
 

@@ -10,7 +10,7 @@ import torch
 from posttrain.models.load import Loaded, load
 from posttrain.models.toy import make_toy
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny operations on two threads wait for each other on a busy machine
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -128,10 +129,10 @@ def check(
         value = {**plain(document.recipe), "stages": stages}
         print_json({"recipe": value, "plan": report.plan, "estimates": estimates, "remarks": report.remarks, "free": report.free})
         return
-    _show_check(report, document)
+    _show_check(report, document, set_ or [])
 
 
-def _show_check(report: Report, document: Document) -> None:
+def _show_check(report: Report, document: Document, overrides: list[str]) -> None:
     from posttrain.cli.preview import training_example
     from posttrain.pipeline.check import size
     from posttrain.pipeline.parse import to_yaml
@@ -156,9 +157,8 @@ def _show_check(report: Report, document: Document) -> None:
         print(f"note: {harmless(remark)}")
     if example := training_example(recipe):
         console().print(f"\n[bold]One training example[/bold] (coloured: what is learnt)\n{example}\n")
-    print(
-        f"No fault found. Run it with: posttrain run {document.source} {f'--scale {recipe.scale}' if recipe.scale else ''}".rstrip()
-    )
+    options = [*(["--scale", recipe.scale] if recipe.scale else []), *(part for each in overrides for part in ("--set", each))]
+    print(f"No fault found. Run it with: {shlex.join(['posttrain', 'run', str(document.source), *options])}")
 
 
 def recipes(

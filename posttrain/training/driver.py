@@ -102,9 +102,10 @@ async def drive(
     stop: Stop,
     watch: Watch = lambda history, groups: (),
     keep_rollouts_every: int = 1,
+    title: str = "",
 ) -> list[dict[str, Any]]:
     """Run a loop to its end. Returns the metrics of all steps, those before a resume included."""
-    reporter.start(paths.directory.name, total)
+    reporter.start(title or paths.directory.name, total)
     reporter.advance(start.steps)
     warned: set[tuple[str, str]] = set()
     with MetricsWriter(paths.metrics, keep_until=start.steps - 1) as metrics:

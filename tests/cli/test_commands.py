@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_a_reader_that_goes_away_stops_nothing(tmp_path: Path, finished: Path) -
 
 def test_a_closed_pipe_ends_a_listing_quietly(tmp_path: Path) -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m posttrain.cli schema | head -c 10"],
+        ["bash", "-c", f"{shlex.quote(sys.executable)} -m posttrain.cli schema | head -c 10"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
