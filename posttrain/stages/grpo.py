@@ -87,8 +87,9 @@ class Rounds:
         kept: list[Group] = []
         drawn = flat = 0
         for attempt in range(rounds):
-            tasks = self.draw(position, wanted - len(kept))
-            position += len(tasks)
+            count = wanted - len(kept)
+            tasks = self.draw(position, count)
+            position += count
             seed = derive(self.seed, "sample", index, attempt)
             groups = await collect(tasks, timed, self.renderer, self.grader, sampling, samples=config.samples_per_prompt, seed=seed)
             drawn, flat = drawn + len(groups), flat + sum(no_signal(group) for group in groups)

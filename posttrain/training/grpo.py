@@ -62,7 +62,7 @@ async def grpo(
         metrics.update(add_scores(policy, rows, config, method, coefficient))
         metrics.update(update(policy, rows, config, method, coefficient, seed=seed, index=index))
         await generator.update(policy.version)
-        if config.kl.target is not None:
+        if config.kl.target is not None and "kl/k1" in metrics:
             coefficient = adapt(coefficient, metrics["kl/k1"], config.kl.target)
         metrics |= {"kl/coefficient": coefficient, "time/step": time.perf_counter() - began}
         advantages = {(row.task, row.sample): row.advantage for row in rows}
