@@ -41,3 +41,8 @@ class InferenceView:
     def refresh(self) -> None:
         for name, layer in self._policy_layers.items():
             self._folded_weights[name].copy_(layer.merged())
+
+    @torch.no_grad()
+    def stale(self) -> list[str]:
+        """Layers whose folded weight is not, bit for bit, what the policy's would fold to now."""
+        return [name for name, layer in self._policy_layers.items() if not torch.equal(self._folded_weights[name], layer.merged())]

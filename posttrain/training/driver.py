@@ -42,7 +42,7 @@ class Step:
 
 
 class BrokenStep(Exception):
-    """A loop must not go on. The weights were not touched; the driver writes down the metrics and the batch."""
+    """A loop must not go on. The step does not count: a resumed run does it again. The driver writes down its metrics and batch."""
 
     def __init__(
         self, index: int, metrics: Mapping[str, float], *, reason: str = "", fix: str = "", batch: Batch | None = None
@@ -159,7 +159,7 @@ def _record_broken(broken: BrokenStep, metrics: MetricsWriter, paths: StagePaths
     metrics.write(broken.index, broken.metrics)
     where = f" The batch is in {_dump(broken, broken.batch, paths)}." if broken.batch is not None else ""
     append_event(paths.events, "stopped", step=broken.index, text=str(broken))
-    return PromiseBroken(f"step {broken.index}: {broken}. The weights were not touched.{where}", fix=broken.fix)
+    return PromiseBroken(f"step {broken.index}: {broken}. Nothing of this step is kept.{where}", fix=broken.fix)
 
 
 def _dump(broken: BrokenStep, batch: Batch, paths: StagePaths) -> Path:

@@ -62,6 +62,7 @@ async def grpo(
         metrics.update(add_scores(policy, rows, config, method, coefficient))
         metrics.update(update(policy, rows, config, method, coefficient, seed=seed, index=index))
         await generator.update(policy.version)
+        require_fresh(policy, index, metrics)
         if config.kl.target is not None and "kl/k1" in metrics:
             coefficient = adapt(coefficient, metrics["kl/k1"], config.kl.target)
         metrics |= {"kl/coefficient": coefficient, "time/step": time.perf_counter() - began}
@@ -149,6 +150,13 @@ def require_scores(groups: Sequence[Group], limit: float, index: int, metrics: M
         reason=f"{len(missing)} of {len(rollouts)} samples have no score (limit {limit:.0%}): {'; '.join(reasons[:3])}",
         fix="Mend the grader, or raise max_unscored, then run again.",
     )
+
+
+def require_fresh(policy: Policy, index: int, metrics: Mapping[str, float]) -> None:
+    """The sampler's folded weights are the trainer's, bit for bit, after each update: a lost one is found before it is used."""
+    if stale := policy.view.stale():
+        reason = f"the sampler did not take over the new weights of {len(stale)} layers, such as {stale[0]}"
+        raise BrokenStep(index, metrics, reason=reason, fix="This is a fault of the generator; please report it.")
 
 
 def require_version(groups: Sequence[Group], version: int, index: int, metrics: Mapping[str, float]) -> None:

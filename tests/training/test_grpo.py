@@ -23,12 +23,13 @@ PROMPTS = [list(range(60, 80)), list(range(100, 115))]
 
 
 class Still:
-    """A generator that writes nothing; `update` only notes the version."""
+    """A generator that writes nothing and takes over the weights as the engine does."""
 
-    def __init__(self) -> None:
-        self.version = -1
+    def __init__(self, made: Policy) -> None:
+        self.version, self.view = -1, made.view
 
     async def update(self, version: int) -> None:
+        self.view.refresh()
         self.version = version
 
 
@@ -187,7 +188,26 @@ def test_the_loop_notices_a_sampler_that_was_not_updated(toy_path: Path) -> None
         return Collected(honest(made, groups()), position + 2, {})
 
     with pytest.raises(BrokenStep, match="an update was lost"):
-        steps_of(grpo(made, Still(), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
+        steps_of(grpo(made, Still(made), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
+
+
+def test_the_loop_notices_an_update_that_does_nothing(toy_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler says it has the new version, but its weights are the old ones: found at once, however small the change."""
+    config = grpo_config(steps=3, learning_rate=1e-6)
+    made = make(toy_path, config)
+    with torch.no_grad():
+        for name, master in made.optimizer.masters.items():
+            if "lora_B" in name:
+                master.add_(0.01)
+    made.optimizer.write_back()
+    made.view.refresh()
+    monkeypatch.setattr(made.view, "refresh", lambda: None)
+
+    async def collect(index: int, position: int) -> Collected:
+        return Collected(honest(made, groups()), position + 2, {})
+
+    with pytest.raises(BrokenStep, match="did not take over the new weights"):
+        steps_of(grpo(made, Still(made), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
 
 
 def test_a_gap_over_the_budget_ends_the_run(toy_path: Path) -> None:
@@ -199,7 +219,7 @@ def test_a_gap_over_the_budget_ends_the_run(toy_path: Path) -> None:
 
     before = {name: p.clone() for name, p in made.model.named_parameters()}
     with pytest.raises(BrokenStep, match="sampler and trainer differ"):
-        steps_of(grpo(made, Still(), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
+        steps_of(grpo(made, Still(made), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
     assert all(torch.equal(before[name], p) for name, p in made.model.named_parameters())
 
 
@@ -211,7 +231,7 @@ def test_too_many_unscored_end_the_run(toy_path: Path) -> None:
         return Collected([group("a", PROMPTS[0], [[5], [6], [7]], [1.0, None, 0.0])], 1, {})
 
     with pytest.raises(BrokenStep, match=r"1 of 3 samples have no score.*no answer"):
-        steps_of(grpo(made, Still(), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
+        steps_of(grpo(made, Still(made), collect, config, seed=0, start=0, state={}))  # type: ignore[arg-type]
 
 
 def test_versions_are_compared_by_token() -> None:
