@@ -12,7 +12,6 @@ from posttrain.cli.show import harmless, percent, print_json, table
 from posttrain.core.errors import UserError
 
 if TYPE_CHECKING:
-    from posttrain.core.statistics import Paired
     from posttrain.diagnosis.findings import SuiteDiagnosis
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
@@ -35,6 +34,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two evaluations of the same tasks: what was fixed, what regressed, and whether that could be chance."""
+    from posttrain import diagnosis
     from posttrain.evaluation import difference
     from posttrain.records.rollouts import read_rollouts
 
@@ -49,31 +49,13 @@ def compare(
     if as_json:
         print_json({"before": str(first), "after": str(last), "suites": {suite: each.to_json() for suite, each in found.items()}})
         return
-    rows = []
-    for suite, each in found.items():
-        changed = each.changes
-        counts = [str(len(ids)) for ids in (changed.fixed, changed.regressed, changed.still_wrong, changed.still_right)]
-        p_value = "-" if each.test.p_value is None else f"{each.test.p_value:.3g}"
-        rows.append((suite, str(each.test.n), _change(each.test), p_value, *counts))
-    numbers = ("tasks", "p", "fixed", "regressed", "still wrong", "still right")
-    table(
-        ("suite", "tasks", "change in points (95 % interval)", *numbers[1:]),
-        rows,
-        title=f"{_name(first)} -> {_name(last)}",
-        right=numbers,
-    )
+    print(harmless(diagnosis.compare(first, last).text()))
 
 
-def _change(test: Paired) -> str:
-    if test.difference is None:
-        return "-"
-    return f"{100 * test.difference:+.1f} ({_limits(test.low, test.high, signed=True)})"
-
-
-def _limits(low: float | None, high: float | None, *, signed: bool = False) -> str:
+def _limits(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "-"
-    return f"{100 * low:+.1f} to {100 * high:+.1f}" if signed else f"{100 * low:.1f} to {100 * high:.1f}"
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def diagnose(

@@ -168,7 +168,7 @@ class TestReading:
         found = json.loads(done.stdout)["suites"]["test"]
         assert found["test"]["n"] + found["unmatched"] == 8
         whole = command(finished, "compare", "small")
-        assert whole.returncode == 0 and "small/start -> small/end" in whole.stdout
+        assert whole.returncode == 0 and "small/start → small/end" in whole.stdout
 
     def test_report_is_rebuilt_from_the_records(self, finished: Path) -> None:
         report = finished / "runs" / "small" / "report.html"
