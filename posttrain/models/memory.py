@@ -3,7 +3,7 @@
 Fresh pages dominate a CPU step: giving them back to the system after every tensor and asking for them again cost about
 a third of a training step and a fifth of a decode step where it was measured. Resident memory rises by one to two gigabytes.
 The matrix library keeps a compiled kernel for each shape it has met; packed batches have a new length every time, so that
-cache is bounded here, or memory would creep for hundreds of steps.
+cache is bounded here, or memory creeps from step to step until the cache is full.
 """
 
 from __future__ import annotations

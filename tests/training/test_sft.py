@@ -17,7 +17,7 @@ from posttrain.records.paths import StagePaths
 from posttrain.training.driver import Resumed, drive, resume
 from posttrain.training.policy import Policy
 from posttrain.training.sft import sft
-from tests.training.helpers import counting_rows, policy, sft_config, steps_of
+from tests.training.helpers import ListRows, counting_rows, policy, sft_config, steps_of
 
 
 def fresh(toy_path: Path, **changes: object) -> Policy:
@@ -60,18 +60,16 @@ def test_micro_batches_do_not_change_the_step(toy_path: Path) -> None:
         assert norms == pytest.approx(results[0][1], rel=1e-4)
 
 
-def test_a_prompt_token_is_never_trained(toy_path: Path) -> None:
-    """Other targets under a zero mask leave the loss as it was."""
-    rows = counting_rows()
-    changed = counting_rows()
-    changed.rows = [(tokens, mask) for tokens, mask in changed.rows]
-    losses = []
-    for each in (rows, changed):
-        trained = fresh(toy_path, steps=1)
-        losses.append(steps_of(sft(trained, each, range(24), [], trained.config, seed=0, start=0))[0].metrics["loss"])  # type: ignore[arg-type]
-    assert losses[0] == losses[1]
-    tokens, mask = changed.rows[0]
-    assert mask[:2].tolist() == [0, 0] and sum(mask) == len(tokens) - 2
+def test_a_masked_token_is_never_trained(toy_path: Path) -> None:
+    """What a token under a zero mask is changes nothing; unmasked, it does."""
+
+    def loss(last: int, trained: int) -> float:
+        rows = ListRows([([*tokens, last], [*mask, trained]) for tokens, mask in counting_rows().rows])
+        made = fresh(toy_path, steps=1)
+        return steps_of(sft(made, rows, range(24), [], made.config, seed=0, start=0))[0].metrics["loss"]  # type: ignore[arg-type]
+
+    assert loss(5, 0) == pytest.approx(loss(200, 0), rel=1e-6)
+    assert abs(loss(5, 1) - loss(200, 1)) > 1e-4
 
 
 def test_resume_equals_no_interruption_bit_for_bit(toy_path: Path, tmp_path: Path) -> None:
