@@ -330,13 +330,20 @@ def test_every_setting_is_read_somewhere() -> None:
     assert ignored == set(SELF_CONTAINED), "accepted and ignored, or allowed without need"
 
 
+def test_every_kind_of_stage_has_its_module_and_its_estimate() -> None:
+    estimates = importlib.import_module("posttrain.pipeline.estimate").ESTIMATES
+    for kind, settings_class in config.STAGE_KINDS.items():
+        assert (PACKAGE / "stages" / f"{kind}.py").is_file() and settings_class in estimates, kind
+
+
 def undocumented(owner: ast.ClassDef) -> Iterator[str]:
-    """Fields without a docstring right after them; `kind` only tells settings apart and needs none."""
+    """Fields without a docstring right after them; what a class says of its kind is no setting and needs none."""
     for statement, following in itertools.pairwise([*owner.body, ast.Pass()]):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         name = statement.target.id
-        if name != "kind" and not name.startswith("__") and not isinstance(following, ast.Expr):
+        of_the_kind = name == "kind" or ast.unparse(statement.annotation).startswith("ClassVar")
+        if not of_the_kind and not name.startswith("__") and not isinstance(following, ast.Expr):
             yield f"{owner.name}.{name}"
 
 

@@ -23,7 +23,7 @@ RUNS = Path("runs")
 
 def stage_folder(text: str, runs: Path, kind: str | None = None) -> Path:
     """The folder of a stage given as RUN/STAGE, as RUN (its last stage of `kind`), or as a path."""
-    from posttrain.pipeline.references import is_path
+    from posttrain.core.config.base import is_path
 
     path = Path(text).expanduser()
     if not (is_path(text) or (path / "config.yaml").is_file() or (path / "recipe.yaml").is_file()):
@@ -55,8 +55,9 @@ def stages_of(run: Path, kind: str | None = None) -> list[Path]:
 
 def model_reference(text: str) -> str:
     """A model given on the command line: a directory that is there may be written without `./`."""
+    from posttrain.core.config.base import is_path
     from posttrain.pipeline.models import KNOWN
-    from posttrain.pipeline.references import is_path, is_run
+    from posttrain.pipeline.references import is_run
 
     path = Path(text).expanduser()
     return str(path.resolve()) if text not in KNOWN and not is_run(text) and (is_path(text) or path.exists()) else text

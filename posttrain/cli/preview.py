@@ -69,13 +69,14 @@ def training_example(recipe: Recipe) -> str:
 
 
 def _first_row(recipe: Recipe) -> Example | None:
-    from posttrain.core.config import SftConfig
+    from posttrain.core.config import DataSource
+    from posttrain.core.config.base import is_path
     from posttrain.data import examples
-    from posttrain.pipeline.references import is_builtin, is_path
+    from posttrain.pipeline.references import inner_settings, is_builtin
 
     for stage in recipe.stages:
-        for source in stage.config.data if isinstance(stage.config, SftConfig) else ():
-            if is_path(source.source) or is_builtin(source.source):
+        for source, _ in inner_settings(stage.config):
+            if isinstance(source, DataSource) and (is_path(source.source) or is_builtin(source.source)):
                 return next(iter(examples([source], references={}, base=Path(), seed=recipe.seed)), None)
     return None
 

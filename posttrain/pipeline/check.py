@@ -14,23 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posttrain.core.config import (
-    BestOfNConfig,
     DataSource,
-    EvaluateConfig,
+    DiagnoseConfig,
     GraderConfig,
-    GrpoConfig,
     Recipe,
-    SftConfig,
     Stage,
     TaskSource,
 )
+from posttrain.core.config.base import is_path
 from posttrain.core.errors import EnvironmentFailed, UserError
 from posttrain.core.types import Task
 from posttrain.pipeline import order
 from posttrain.pipeline.estimate import Estimate, estimate, total
 from posttrain.pipeline.models import require_model
 from posttrain.pipeline.order import WRITES, Locate, nowhere
-from posttrain.pipeline.references import is_builtin, is_path, is_run, produces, references, run_stage
+from posttrain.pipeline.references import inner_settings, is_builtin, is_run, references, run_stage
 from posttrain.pipeline.validate import combined
 from posttrain.records.files import free_space
 
@@ -92,7 +90,7 @@ def check(recipe: Recipe, runs: Path, *, locate: Locate = nowhere, prove: Prove 
         raise combined(findings.errors)
     if recipe.executor == "cluster":
         findings.remark(f"scale {recipe.scale!r} asks for a cluster, for which there is no executor yet: `run` refuses it")
-    report = Report(recipe, [_line(stage) for stage in recipe.stages], findings.remarks, estimate(recipe), free_space(runs))
+    report = Report(recipe, [stage.config.plan() for stage in recipe.stages], findings.remarks, estimate(recipe), free_space(runs))
     if report.whole is not None and report.whole.disk > report.free:
         findings.remark(
             f"the disk has {size(report.free)} free, less than the estimate of {size(report.whole.disk)}: `run` refuses it"
@@ -112,7 +110,7 @@ def _references(recipe: Recipe, index: int, runs: Path, locate: Locate, findings
     ids = ["base", *(stage.id for stage in recipe.stages)]
     for reference in references(recipe.stages[index].config):
         with findings.at(locate(index, *reference.keys)[0]):
-            if reference.role == "model" and reference.text not in ids:
+            if reference.role in ("model", "reward_model") and reference.text not in ids:
                 findings.remark(_model(reference.text, runs))
             elif is_run(reference.text):
                 run_stage(reference.text, runs)
@@ -129,20 +127,17 @@ def _inputs(recipe: Recipe, index: int, locate: Locate, prove: Prove | None, fin
     """The first rows of data can be read, and graders prove themselves on the first tasks."""
     stage = recipe.stages[index]
     config = stage.config
-    if isinstance(config, SftConfig):
-        for number, source in enumerate(config.data):
-            with findings.at(locate(index, "data", number)[0]):
+    tasks: list[Task] = []
+    for source, keys in inner_settings(config):
+        with findings.at(locate(index, *keys)[0]):
+            if isinstance(source, DataSource):
                 findings.remark(_rows(source, stage))
-    if isinstance(config, GrpoConfig | BestOfNConfig | EvaluateConfig):
-        evaluates = isinstance(config, EvaluateConfig)
-        named = config.suites.items() if isinstance(config, EvaluateConfig) else enumerate(config.tasks)
-        tasks: list[Task] = []
-        for name, entry in named:
-            with findings.at(locate(index, "suites" if evaluates else "tasks", name)[0]):
-                tasks += _tasks(entry, recipe)
-        if prove is not None and tasks:
-            with findings.at(locate(index, "graders")[0]):
-                prove(config.graders, tasks)
+            elif isinstance(source, TaskSource) and keys[0] in ("tasks", "suites"):
+                tasks += _tasks(source, recipe)
+    graders: Sequence[GraderConfig] = getattr(config, "graders", ())
+    if prove is not None and tasks and graders:
+        with findings.at(locate(index, "graders")[0]):
+            prove(graders, tasks)
 
 
 def _rows(source: DataSource, stage: Stage) -> str:
@@ -173,38 +168,13 @@ def _tasks(source: TaskSource, recipe: Recipe) -> list[Task]:
 
 def _unused(stage: Stage, recipe: Recipe) -> str:
     """A remark where a stage's work is used by nobody, which is mostly a forgotten reference."""
-    made = produces(stage.config) if isinstance(stage.config, SftConfig | GrpoConfig | BestOfNConfig) else ()
+    made = stage.config.writes() - {"evaluation", "tasks"} if not isinstance(stage.config, DiagnoseConfig) else frozenset()
     users = [other.id for other in recipe.stages if any(reference.text == stage.id for reference in references(other.config))]
     return (
         f"{stage.id} writes {' and '.join(WRITES[role] for role in sorted(made))} that no other stage uses"
         if made and not users
         else ""
     )
-
-
-def _line(stage: Stage) -> str:
-    """One stage in a few words: what goes in, how much, what comes out."""
-    config = stage.config
-    if isinstance(config, EvaluateConfig):
-        suites = ", ".join(f"{name} ({source.count})" for name, source in config.suites.items())
-        return f"measure {config.model} on {suites}, {config.sampling.samples} answer(s) each"
-    if isinstance(config, SftConfig):
-        rows = ", ".join(_short(source.source) for source in config.data)
-        much = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epoch(s)"
-        return f"train {config.model} on {rows}: {much} of {config.batch_size} rows"
-    if isinstance(config, GrpoConfig):
-        sources = ", ".join(_short(source.source) for source in config.tasks)
-        much = f"{config.steps} steps of {config.prompts_per_step} x {config.samples_per_prompt}"
-        return f"train {config.model} by {config.algorithm} on {sources}: {much}"
-    if isinstance(config, BestOfNConfig):
-        count = sum(source.count for source in config.tasks)
-        return f"{count} tasks x {config.sampling.samples} answers of {config.model}, the best {config.keep.per_task} kept"
-    before = f" against {config.before}" if config.before else ""
-    return f"explain {config.of}{before}" + (f", write tasks from {_short(config.patch.source)}" if config.patch else "")
-
-
-def _short(source: str) -> str:
-    return Path(source).name if is_path(source) else source
 
 
 def size(count: float) -> str:

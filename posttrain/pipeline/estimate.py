@@ -7,8 +7,9 @@ counted as 60 % of the longest allowed, prompts and training rows by the constan
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from posttrain.core.config import (
     BestOfNConfig,
@@ -52,37 +53,56 @@ def estimate(recipe: Recipe) -> list[Estimate | None]:
         reference = getattr(stage.config, "model", "base")
         size = sizes[reference] if reference in sizes else shape(reference)
         sizes[stage.id] = size
-        found.append(_stage(stage.config, size, rows) if size else None)
+        found.append(ESTIMATES[type(stage.config)](stage.config, size, rows) if size else None)
     return found
 
 
-def _stage(config: StageConfig, size: Shape, made: Mapping[str, int]) -> Estimate:
+Made = Mapping[str, int]
+"""How many rows each earlier stage writes at most, by id."""
+
+
+def _evaluate(config: EvaluateConfig, size: Shape, made: Made) -> Estimate:
+    count = sum(suite.count for suite in config.suites.values())
+    return _sampling(count, config.sampling.samples, config.sampling.max_tokens, size)
+
+
+def _best_of_n(config: BestOfNConfig, size: Shape, made: Made) -> Estimate:
+    return _sampling(sum(task.count for task in config.tasks), config.sampling.samples, config.sampling.max_tokens, size)
+
+
+def _sft(config: SftConfig, size: Shape, made: Made) -> Estimate:
+    rows = (
+        config.steps * config.batch_size
+        if config.steps
+        else config.epochs * sum(source.count or made.get(source.source, DEFAULT_ROWS) for source in config.data)
+    )
+    return _training_on(config, rows * min(ROW, config.max_length), size)
+
+
+def _grpo(config: GrpoConfig, size: Shape, made: Made) -> Estimate:
     scale = size.parameters / MEASURED
-    weights = 2 * size.parameters
-    if isinstance(config, EvaluateConfig):
-        count = sum(suite.count for suite in config.suites.values())
-        return _sampling(count, config.sampling.samples, config.sampling.max_tokens, size)
-    if isinstance(config, BestOfNConfig):
-        return _sampling(sum(task.count for task in config.tasks), config.sampling.samples, config.sampling.max_tokens, size)
-    if isinstance(config, SftConfig):
-        rows = (
-            config.steps * config.batch_size
-            if config.steps
-            else config.epochs * sum(source.count or made.get(source.source, DEFAULT_ROWS) for source in config.data)
-        )
-        seconds = LOADING_S + rows * min(ROW, config.max_length) * scale / TRAIN
-        return Estimate(seconds, RUNTIME_BYTES + weights + _training(config, size), _disk(config, size))
-    if isinstance(config, GrpoConfig):
-        group = config.prompts_per_step * config.samples_per_prompt
-        written = group * config.max_tokens * ANSWER
-        seen = config.prompts_per_step * PROMPT + written
-        scored = seen * (2 if config.kl.coefficient > 0 else 1)
-        step = written * scale / DECODE + scored * scale / FORWARD + config.epochs * seen * scale / TRAIN
-        cache = group * (PROMPT + config.max_tokens) * size.cache_per_token
-        rollouts = config.steps // config.save_rollouts_every * group * 400
-        memory = RUNTIME_BYTES + 2 * weights + cache + _training(config, size)
-        return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + rollouts)
+    group = config.prompts_per_step * config.samples_per_prompt
+    written = group * config.max_tokens * ANSWER
+    seen = config.prompts_per_step * PROMPT + written
+    scored = seen * (2 if config.kl.coefficient > 0 else 1)
+    step = written * scale / DECODE + scored * scale / FORWARD + config.epochs * seen * scale / TRAIN
+    cache = group * (PROMPT + config.max_tokens) * size.cache_per_token
+    rollouts = config.steps // config.save_rollouts_every * group * 400
+    memory = RUNTIME_BYTES + 4 * size.parameters + cache + _training(config, size)
+    return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + rollouts)
+
+
+def _diagnose(config: DiagnoseConfig, size: Shape, made: Made) -> Estimate:
     return Estimate(1.0, RUNTIME_BYTES, 1_000_000)
+
+
+ESTIMATES: dict[type[StageConfig], Callable[[Any, Shape, Made], Estimate]] = {
+    EvaluateConfig: _evaluate,
+    BestOfNConfig: _best_of_n,
+    SftConfig: _sft,
+    GrpoConfig: _grpo,
+    DiagnoseConfig: _diagnose,
+}
 
 
 def _rows_made(config: StageConfig) -> int:
@@ -97,6 +117,12 @@ def _sampling(tasks: int, samples: int, longest: int, size: Shape) -> Estimate:
     seconds = LOADING_S + scale * (tasks * PROMPT / FORWARD + tasks * samples * longest * ANSWER / DECODE)
     cache = min(256, tasks * samples) * (PROMPT + longest) * size.cache_per_token
     return Estimate(seconds, RUNTIME_BYTES + 4 * size.parameters + cache, tasks * samples * 400)
+
+
+def _training_on(config: TrainConfig, tokens: float, size: Shape) -> Estimate:
+    """Forward and backward over so many tokens."""
+    seconds = LOADING_S + tokens * size.parameters / MEASURED / TRAIN
+    return Estimate(seconds, RUNTIME_BYTES + 2 * size.parameters + _training(config, size), _disk(config, size))
 
 
 def _training(config: TrainConfig, size: Shape) -> int:

@@ -15,16 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posttrain.core.config import EvaluateConfig, Recipe, SftConfig, Stage
+from posttrain.core.config import EvaluateConfig, Recipe, Stage
+from posttrain.core.config.base import is_path
 from posttrain.core.errors import UserError
-from posttrain.pipeline.references import MANIFEST, is_path, is_run, references, run_stage
+from posttrain.pipeline.references import MANIFEST, is_run, references, run_stage
 from posttrain.pipeline.validate import plain
 from posttrain.records.files import MANIFEST as COMMITTED
 from posttrain.records.files import sha256
 from posttrain.records.summary import read_json
-
-MEANING = {"sft": 1, "grpo": 1, "best_of_n": 1, "evaluate": 1, "diagnose": 1}
-"""Raised when a kind's result changes although its settings did not; finished stages of that kind then run again."""
 
 NEUTRAL = ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints")
 
@@ -49,7 +47,7 @@ def _parts(stage: Stage, recipe: Recipe, done: Mapping[str, str], runs: Path) ->
         if "path" in grader:
             file, _, function = grader["path"].rpartition(":")
             inputs[f"grader:{function}"] = _content(Path(file))
-    if isinstance(stage.config, SftConfig) and stage.config.decontaminate:
+    if getattr(stage.config, "decontaminate", False):
         for other in recipe.stages:
             for source in other.config.suites.values() if isinstance(other.config, EvaluateConfig) else ():
                 if is_path(source.source):
@@ -58,7 +56,7 @@ def _parts(stage: Stage, recipe: Recipe, done: Mapping[str, str], runs: Path) ->
     files = sorted(fingerprint for text, fingerprint in inputs.items() if is_path(text))  # a moved file is the same file
     return {
         "kind": stage.kind,
-        "meaning": MEANING[stage.kind],
+        "meaning": stage.config.meaning,
         "id": stage.id,
         "seed": recipe.seed,
         "settings": _without_paths(settings),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.core.config import Recipe
-from posttrain.pipeline.fingerprint import MEANING, parents
+from posttrain.pipeline.fingerprint import parents
 from posttrain.records.files import write_json
 from posttrain.records.paths import RunPaths
 from posttrain.records.summary import read_json, read_result
@@ -24,7 +24,7 @@ def write_lineage(run: RunPaths, recipe: Recipe, fingerprints: Mapping[str, str]
         entry: dict[str, Any] = {
             "id": stage.id,
             "kind": stage.kind,
-            "meaning": MEANING[stage.kind],
+            "meaning": stage.config.meaning,
             "fingerprint": fingerprints[stage.id],
             "parents": parents(stage, recipe, fingerprints, runs),
         }

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posttrain.core.config.base import is_path
 from posttrain.core.errors import UserError, did_you_mean
-from posttrain.pipeline.references import is_path
 
 KNOWN = {
     "smollm2-135m-instruct": {

@@ -10,21 +10,23 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from posttrain.core.config import DiagnoseConfig, EvaluateConfig, Recipe
+from posttrain.core.config import STAGE_KINDS, DiagnoseConfig, EvaluateConfig, Recipe
+from posttrain.core.config.base import Role, is_path
 from posttrain.core.errors import UserError
-from posttrain.pipeline.references import Reference, is_builtin, is_path, is_run, produces, references
+from posttrain.pipeline.references import Reference, is_builtin, is_run, references
 from posttrain.pipeline.tree import nearest
 from posttrain.pipeline.validate import combined
 from posttrain.records.paths import STAGE_ID
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RESERVED = ("base", "previous", "builtin", "run")
-WRITES = {"model": "a model", "data": "training rows", "tasks": "tasks", "evaluation": "an evaluation"}
-WRITERS = {
-    "model": "sft or grpo",
-    "data": "best_of_n, or diagnose with a patch",
-    "tasks": "diagnose with a patch",
-    "evaluation": "evaluate",
+WRITES: dict[Role, str] = {
+    "model": "a model",
+    "data": "training rows",
+    "tasks": "tasks",
+    "evaluation": "an evaluation",
+    "preferences": "preferences",
+    "reward_model": "a reward model",
 }
 
 Locate = Callable[..., tuple[str, str]]
@@ -85,14 +87,14 @@ def _reference(recipe: Recipe, index: int, reference: Reference, locate: Locate)
         yield UserError(
             f"{path} is 'base', which is a model; expected {WRITES[reference.role]}.",
             place=place,
-            fix=f"Refer to a stage of kind {WRITERS[reference.role]}.",
+            fix=f"Refer to a stage of kind {writers(reference.role)}.",
         )
     if text == "base" or is_run(text) or is_path(text):
         return
-    if is_builtin(text) and reference.role in ("data", "tasks"):
+    if is_builtin(text) and reference.role in ("data", "tasks", "preferences"):
         return
     if text not in ids:
-        if reference.role == "model":
+        if reference.role in ("model", "reward_model"):
             return  # a model's name: check asks whether it is there
         near = nearest(text, ids[:index])
         fix = f"Did you mean {near}?" if near else "A file is written ./name, a built-in set builtin:name."
@@ -101,11 +103,18 @@ def _reference(recipe: Recipe, index: int, reference: Reference, locate: Locate)
     target = ids.index(text)
     if target >= index:
         yield _late(recipe, index, target, path, place)
-    elif reference.role not in produces(recipe.stages[target].config):
+    elif reference.role not in recipe.stages[target].config.writes():
         stage = recipe.stages[target]
         what = f"a stage of kind {stage.kind!r}" + (" without a patch" if isinstance(stage.config, DiagnoseConfig) else "")
         text = f"{path} is {text!r}, {what}, which writes no {WRITES[reference.role].removeprefix('a ').removeprefix('an ')}."
-        yield UserError(text, place=place, fix=f"Refer to a stage of kind {WRITERS[reference.role]}.")
+        yield UserError(text, place=place, fix=f"Refer to a stage of kind {writers(reference.role)}.")
+
+
+def writers(role: Role) -> str:
+    """The kinds of stage that can fill a role, for an error."""
+    kinds = [kind for kind, config in STAGE_KINDS.items() if role in config.roles]
+    named = [f"{kind} (with a patch)" if kind == DiagnoseConfig.kind else kind for kind in kinds]
+    return " or ".join([", ".join(named[:-1]), named[-1]] if named[:-1] else named)
 
 
 def _late(recipe: Recipe, index: int, target: int, path: str, place: str) -> UserError:

@@ -6,29 +6,21 @@ stage produces some roles and not others, so a wrong reference is found before a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from posttrain.core.config import (
-    BestOfNConfig,
-    DataSource,
-    DiagnoseConfig,
-    EvaluateConfig,
-    GrpoConfig,
-    SftConfig,
-    StageConfig,
-    TaskSource,
-)
+from posttrain.core.config import STAGE_KINDS, StageConfig
+from posttrain.core.config.base import Refers, Role, is_path
 from posttrain.core.errors import UserError
 from posttrain.pipeline.tree import Section, Series
 from posttrain.records.files import verify
 from posttrain.records.paths import RunPaths, StagePaths
 from posttrain.records.summary import read_result
 
-Role = Literal["model", "data", "tasks", "evaluation"]
-PATH_MARKS = ("./", "../", "/", "~/")
 MANIFEST = "manifest.json"
 
 
@@ -42,51 +34,68 @@ class Reference:
 
 
 def references(config: StageConfig) -> list[Reference]:
-    """Every reference of a stage, in the order of its settings."""
-    found: list[Reference] = []
-    if isinstance(config, SftConfig | GrpoConfig | BestOfNConfig | EvaluateConfig):
-        found.append(Reference(config.model, "model", ("model",)))
-    if isinstance(config, SftConfig):
-        found += [Reference(source.source, "data", ("data", index, "source")) for index, source in enumerate(config.data)]
-    if isinstance(config, GrpoConfig | BestOfNConfig):
-        found += [Reference(source.source, "tasks", ("tasks", index, "source")) for index, source in enumerate(config.tasks)]
-    if isinstance(config, EvaluateConfig):
-        found += [Reference(source.source, "tasks", ("suites", name, "source")) for name, source in config.suites.items()]
-        if config.compare_to is not None:
-            found.append(Reference(config.compare_to, "evaluation", ("compare_to",)))
-    if isinstance(config, DiagnoseConfig):
-        found.append(Reference(config.of, "evaluation", ("of",)))
-        if config.before is not None:
-            found.append(Reference(config.before, "evaluation", ("before",)))
-        if config.patch is not None:
-            found.append(Reference(config.patch.source, "tasks", ("patch", "source")))
-    return found
+    """Every reference of a stage, in the order of its settings: each setting marked with `Refers`, wherever it stands."""
+    return [Reference(value, role, keys) for value, role, keys in _marked(config, ())]
 
 
-def sources(config: StageConfig) -> list[DataSource | TaskSource]:
-    """Every source of rows or tasks of a stage."""
-    if isinstance(config, SftConfig):
-        return list(config.data)
-    if isinstance(config, GrpoConfig | BestOfNConfig):
-        return list(config.tasks)
-    if isinstance(config, EvaluateConfig):
-        return list(config.suites.values())
-    return [config.patch] if config.patch is not None else []
+Keys = tuple[str | int, ...]
 
 
-def produces(config: StageConfig) -> frozenset[Role]:
-    """The roles a later stage can use this stage in."""
-    if isinstance(config, SftConfig | GrpoConfig):
-        return frozenset({"model"})
-    if isinstance(config, BestOfNConfig):
-        return frozenset({"data"})
-    if isinstance(config, EvaluateConfig):
-        return frozenset({"evaluation"})
-    return frozenset({"tasks", "data"}) if config.patch is not None else frozenset()
+def _marked(settings: Any, keys: Keys) -> Iterator[tuple[str, Role, Keys]]:
+    hints = _hints(type(settings))
+    for field in dataclasses.fields(settings):
+        role = _role(hints[field.name])
+        for inner, path in _parts(getattr(settings, field.name), (*keys, field.name)):
+            if dataclasses.is_dataclass(inner):
+                yield from _marked(inner, path)
+            elif role and isinstance(inner, str):
+                yield inner, role, path
 
 
-def is_path(text: str) -> bool:
-    return text.startswith(PATH_MARKS) or text in (".", "..")
+def reference_settings() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the settings, of all kinds together, that hold one reference, and that hold a list of references or sources."""
+    single: dict[str, None] = {}
+    several: dict[str, None] = {}
+    for config in STAGE_KINDS.values():
+        for name, hint in _hints(config).items():
+            listed = typing.get_origin(hint) is Sequence
+            inner = typing.get_args(hint)[0] if listed else hint
+            if _role(hint):
+                (several if listed else single)[name] = None
+            elif listed and dataclasses.is_dataclass(inner) and "source" in _hints(inner):
+                several[name] = None
+    return tuple(single), tuple(several)
+
+
+def inner_settings(settings: Any, keys: Keys = ()) -> Iterator[tuple[Any, Keys]]:
+    """Every settings object inside a stage's settings, such as its sources and graders, and where it stands."""
+    for field in dataclasses.fields(settings):
+        for inner, path in _parts(getattr(settings, field.name), (*keys, field.name)):
+            if dataclasses.is_dataclass(inner):
+                yield inner, path
+                yield from inner_settings(inner, path)
+
+
+def _parts(value: Any, keys: Keys) -> Iterator[tuple[Any, Keys]]:
+    """A value itself, or the entries of a list or mapping, each with where it stands."""
+    if isinstance(value, Mapping):
+        yield from ((inner, (*keys, name)) for name, inner in value.items())
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        yield from ((inner, (*keys, index)) for index, inner in enumerate(value))
+    else:
+        yield value, keys
+
+
+def _hints(settings: Any) -> dict[str, Any]:
+    return typing.get_type_hints(settings, include_extras=True)
+
+
+def _role(hint: Any) -> Role | None:
+    """The role a setting's type is marked with, also where it is optional or a list."""
+    for mark in getattr(hint, "__metadata__", ()):
+        if isinstance(mark, Refers):
+            return mark.role
+    return next((role for inner in typing.get_args(hint) if (role := _role(inner))), None)
 
 
 def is_run(text: str) -> bool:

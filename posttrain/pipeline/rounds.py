@@ -14,11 +14,12 @@ import copy
 from typing import Any
 
 from posttrain.core.errors import UserError
+from posttrain.pipeline.references import reference_settings
 from posttrain.pipeline.tree import Section, Series
 
 PREVIOUS = "previous/"
-SINGLE = ("model", "of", "before", "compare_to")
-SOURCES = ("data", "tasks")
+SINGLE, SOURCES = reference_settings()
+"""Settings of any kind that hold one reference, and those that hold a list of them or of sources."""
 MOST = 100
 
 
@@ -97,6 +98,10 @@ def _renamed(stage: Section, prefix: str, here: dict[str, str], before: dict[str
     for key in SOURCES:
         if key in stage:
             stage[key] = _sources(stage[key], target)
+    graders = stage.get("graders")
+    for grader in graders if isinstance(graders, Series) else [graders]:
+        if isinstance(grader, Section) and "model" in grader:
+            grader["model"] = target(grader["model"])
     suites = stage.get("suites")
     if isinstance(suites, Section):
         for name in list(suites):

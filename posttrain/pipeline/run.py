@@ -227,8 +227,8 @@ def _aside(run: RunPaths, stage_id: str) -> Path:
 
 def _function(kind: str, kinds: Mapping[str, Run] | None) -> Run:
     """The work of a kind. Loaded here, because it brings torch with it."""
-    table: Mapping[str, Run] = kinds if kinds is not None else importlib.import_module("posttrain.stages").KINDS
-    return table[kind]
+    found: Run = kinds[kind] if kinds is not None else importlib.import_module(f"posttrain.stages.{kind}").run
+    return found
 
 
 def _finish(paths: StagePaths, stage: Stage, fingerprint: str, outcome: StageResult, wall_s: float) -> Result:

@@ -182,7 +182,7 @@ MISTAKES = [
     ("forward reference", START + "  - {id: a, kind: sft, model: b, data: builtin:arithmetic}\n" + SFT.replace(START, "").replace("sft,", "b,", 1), "recipe.yaml:7: stages[1].model is 'b', which comes later; a stage can only use earlier ones. Move b up."),
     ("cycle", START + "  - {id: a, kind: sft, model: b, data: builtin:arithmetic}\n  - {id: b, kind: sft, model: a, data: builtin:arithmetic}\n", "recipe.yaml:7: stages[1].model closes a cycle: a -> b -> a."),
     ("itself", START + "  - {id: a, kind: sft, model: a, data: builtin:arithmetic}\n", "stages[1].model closes a cycle: a -> a."),
-    ("wrong role", SFT + "  - {id: b, kind: sft, data: sft}\n", "recipe.yaml:8: stages[2].data[0].source is 'sft', a stage of kind 'sft', which writes no training rows. Refer to a stage of kind best_of_n, or diagnose with a patch."),
+    ("wrong role", SFT + "  - {id: b, kind: sft, data: sft}\n", "recipe.yaml:8: stages[2].data[0].source is 'sft', a stage of kind 'sft', which writes no training rows. Refer to a stage of kind best_of_n"),
     ("no such source", SFT.replace("builtin:arithmetic}\n", "strat}\n", 2).replace("test: strat", "test: builtin:arithmetic"), "stages[1].data[0].source is 'strat', which is no stage of this recipe. Did you mean start?"),
     ("does not begin with base", SFT.replace(START, ""), "recipe.yaml:6: stages[0] (sft) is of kind 'sft'; a recipe begins by evaluating `base`, to know what changed."),
     ("nothing in common", SFT + "  - {id: e, kind: evaluate, suites: {other: builtin:lookup}, graders: lookup, compare_to: start}\n", "stages[2].compare_to is 'start', which has no suite in common with 'e'."),

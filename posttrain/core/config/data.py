@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from posttrain.core.config.base import Refers
 from posttrain.core.config.checks import STRICT, positive
 
 Format = Literal["auto", "messages", "prompt_completion", "text", "sharegpt", "alpaca"]
@@ -17,7 +18,7 @@ class DataSource:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    source: str
+    source: Annotated[str, Refers("data")]
     """A file (`./train.jsonl`), the id of an earlier stage that writes data, or `builtin:<set>` for demonstrations of a
     built-in task set."""
     format: Format = "auto"
@@ -41,7 +42,7 @@ class TaskSource:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    source: str
+    source: Annotated[str, Refers("tasks")]
     """`builtin:<set>`, a file of tasks (`./tasks.jsonl`), or the id of a diagnose stage, whose data patch it uses."""
     split: Literal["train", "test"] = "train"
     """Built-in sets keep train and test apart; a file is used whole."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from posttrain.core.config.checks import STRICT
 from posttrain.core.config.stages import BestOfNConfig, DiagnoseConfig, EvaluateConfig
@@ -12,13 +12,8 @@ from posttrain.core.config.training import GrpoConfig, SftConfig
 
 StageConfig = SftConfig | GrpoConfig | BestOfNConfig | EvaluateConfig | DiagnoseConfig
 
-STAGE_KINDS: dict[str, type[StageConfig]] = {
-    "sft": SftConfig,
-    "grpo": GrpoConfig,
-    "best_of_n": BestOfNConfig,
-    "evaluate": EvaluateConfig,
-    "diagnose": DiagnoseConfig,
-}
+STAGE_KINDS: dict[str, type[StageConfig]] = {config.kind: config for config in get_args(StageConfig)}
+"""Every kind of stage by its name, which is also the module in `stages/` that does its work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +27,7 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        return next(kind for kind, config in STAGE_KINDS.items() if type(self.config) is config)
+        return self.config.kind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from posttrain.core.config.base import EvaluationReference, ModelReference, Role, StageSettings, listed
 from posttrain.core.config.checks import STRICT, not_negative, positive, share
 from posttrain.core.config.data import TaskSource
 from posttrain.core.config.graders import GraderConfig
@@ -39,8 +40,11 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(StageSettings):
     """Measure a model on held-out tasks."""
+
+    kind: ClassVar[str] = "evaluate"
+    roles: ClassVar[tuple[Role, ...]] = ("evaluation",)
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -48,13 +52,13 @@ class EvaluateConfig:
     """Named sets of tasks."""
     graders: Sequence[GraderConfig]
     """What decides that an answer passes."""
-    model: str = "base"
+    model: ModelReference = "base"
     """The model to measure."""
     sampling: SamplingConfig = SamplingConfig()
     """How answers are drawn."""
     pass_at: Sequence[int] = (1,)
     """The k of pass@k; needs at least max(k) samples."""
-    compare_to: str | None = None
+    compare_to: EvaluationReference | None = None
     """An earlier evaluate stage to compare with, task by task."""
     minimum: Mapping[str, float] = field(default_factory=dict)
     """A gate: the smallest pass@1 of each named suite; below it the run stops with exit code 3."""
@@ -71,6 +75,10 @@ class EvaluateConfig:
         for suite in self.minimum:
             if suite not in self.suites:
                 raise ValueError(f"minimum names suite {suite!r}, which is not one of {sorted(self.suites)}")
+
+    def plan(self) -> str:
+        suites = ", ".join(f"{name} ({source.count})" for name, source in self.suites.items())
+        return f"measure {self.model} on {suites}, {self.sampling.samples} answer(s) each"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +108,11 @@ class KeepConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfNConfig:
+class BestOfNConfig(StageSettings):
     """Sample N answers a task, grade them, keep the best as training data (rejection sampling)."""
+
+    kind: ClassVar[str] = "best_of_n"
+    roles: ClassVar[tuple[Role, ...]] = ("data",)
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -109,7 +120,7 @@ class BestOfNConfig:
     """Sources of tasks."""
     graders: Sequence[GraderConfig]
     """What decides which answer is best."""
-    model: str = "base"
+    model: ModelReference = "base"
     """The model that answers."""
     sampling: SamplingConfig = SamplingConfig(samples=8, temperature=1.0)
     """How answers are drawn."""
@@ -124,16 +135,23 @@ class BestOfNConfig:
         if self.sampling.samples < 2:
             raise ValueError(f"sampling.samples is {self.sampling.samples}; choosing the best needs at least 2")
 
+    def plan(self) -> str:
+        count = sum(source.count for source in self.tasks)
+        return f"{count} tasks x {self.sampling.samples} answers of {self.model}, the best {self.keep.per_task} kept"
+
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig:
+class DiagnoseConfig(StageSettings):
     """Say where and how a model fails, and write the data that would help."""
+
+    kind: ClassVar[str] = "diagnose"
+    roles: ClassVar[tuple[Role, ...]] = ("tasks", "data")
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    of: str
+    of: EvaluationReference
     """The evaluate stage to explain."""
-    before: str | None = None
+    before: EvaluationReference | None = None
     """An earlier evaluate stage to compare with: what was fixed, what regressed."""
     examples: int = 5
     """Examples shown of each failure code."""
@@ -142,3 +160,10 @@ class DiagnoseConfig:
 
     def __post_init__(self) -> None:
         positive(examples=self.examples)
+
+    def writes(self) -> frozenset[Role]:
+        return frozenset(self.roles) if self.patch is not None else frozenset()
+
+    def plan(self) -> str:
+        before = f" against {self.before}" if self.before else ""
+        return f"explain {self.of}{before}" + (f", write tasks from {listed([self.patch.source])}" if self.patch else "")

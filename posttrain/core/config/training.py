@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from posttrain.core.config.base import ModelReference, Role, StageSettings, listed
 from posttrain.core.config.checks import STRICT, not_negative, positive, share
 from posttrain.core.config.data import DataSource, TaskSource
 from posttrain.core.config.graders import GraderConfig
@@ -33,12 +34,14 @@ class LoraConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(StageSettings):
     """What every training stage shares."""
+
+    roles: ClassVar[tuple[Role, ...]] = ("model",)
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    model: str = "base"
+    model: ModelReference = "base"
     """The model to start from: `base`, an earlier stage's id, `run:<name>/<stage>`, a directory, a hub id or a known name."""
     lora: LoraConfig | None = LoraConfig()
     """Adapter settings; `null` trains all weights."""
@@ -79,6 +82,8 @@ class TrainConfig:
 class SftConfig(TrainConfig):
     """Supervised fine-tuning: imitate the assistant turns of the data."""
 
+    kind: ClassVar[str] = "sft"
+
     data: Sequence[DataSource]
     """Sources of training rows, mixed by weight."""
     learning_rate: float = 2e-4
@@ -109,6 +114,10 @@ class SftConfig(TrainConfig):
         if self.steps is not None:
             positive(steps=self.steps)
 
+    def plan(self) -> str:
+        much = f"{self.steps} steps" if self.steps else f"{self.epochs:g} epoch(s)"
+        return f"train {self.model} on {listed([source.source for source in self.data])}: {much} of {self.batch_size} rows"
+
 
 @dataclass(frozen=True, kw_only=True)
 class KlConfig:
@@ -133,6 +142,8 @@ class KlConfig:
 @dataclass(frozen=True, kw_only=True)
 class GrpoConfig(TrainConfig):
     """Reinforcement learning from graded groups of samples: GRPO and its family."""
+
+    kind: ClassVar[str] = "grpo"
 
     tasks: Sequence[TaskSource]
     """Sources of tasks, mixed by weight."""
@@ -203,3 +214,7 @@ class GrpoConfig(TrainConfig):
             raise ValueError(f"overlong_buffer is {self.overlong_buffer}; expected less than max_tokens ({self.max_tokens})")
         if self.minibatches > self.prompts_per_step:
             raise ValueError(f"minibatches is {self.minibatches}; expected at most prompts_per_step ({self.prompts_per_step})")
+
+    def plan(self) -> str:
+        much = f"{self.steps} steps of {self.prompts_per_step} x {self.samples_per_prompt}"
+        return f"train {self.model} by {self.algorithm} on {listed([source.source for source in self.tasks])}: {much}"
