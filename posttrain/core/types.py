@@ -217,6 +217,43 @@ class Passage:
 Example = Conversation | Passage
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Answer `better` is preferred to answer `worse` (indices) with this probability; `margin` says by how much, where known."""
+
+    better: int
+    worse: int
+    probability: float = 1.0
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.better == self.worse or min(self.better, self.worse) < 0:
+            raise ValueError(f"a pair compares two different answers, not {self.better} and {self.worse}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"a pair's probability is {self.probability}; expected a number from 0 to 1")
+        if self.margin is not None and not math.isfinite(self.margin):
+            raise ValueError(f"a pair's margin must be finite, not {self.margin}")
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """K answers to one prompt and which are better. Each answer is the messages that follow the prompt.
+
+    `source` says who preferred (human, judge, verifier, synthetic, ...); `origin` where the row stands.
+    """
+
+    prompt: tuple[Message, ...]
+    answers: tuple[tuple[Message, ...], ...]
+    pairs: tuple[Pair, ...]
+    origin: str = ""
+    source: str = ""
+    slices: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(max(pair.better, pair.worse) >= len(self.answers) for pair in self.pairs):
+            raise ValueError(f"a pair names an answer beyond the {len(self.answers)} there are")
+
+
 def same_length(**streams: array[Any]) -> None:
     lengths = {name: len(stream) for name, stream in streams.items()}
     if len(set(lengths.values())) > 1:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from posttrain.core.config import TrainConfig
 from posttrain.core.errors import Interrupted, PromiseBroken
@@ -26,7 +27,6 @@ from posttrain.records.metrics import MetricsWriter, read_metrics
 from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import write_rollouts
 from posttrain.training import checkpoint
-from posttrain.training.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ class Concern(Protocol):
     def text(self) -> str: ...
 
 
+class Trained(Protocol):
+    """What is trained, as the driver sees it: a policy, a policy with its critic, a reward model. `version` counts steps."""
+
+    version: int
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs beside the loop's own state."""
+
+    def load_state(self, tensors: Mapping[str, Tensor], version: int) -> None: ...
+
+
 Watch = Callable[[Sequence[Mapping[str, float]], Sequence[Group]], Sequence[Concern]]
 
 
@@ -75,7 +86,7 @@ class Resumed:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
-def resume(policy: Policy, paths: StagePaths, reporter: Reporter) -> Resumed:
+def resume(policy: Trained, paths: StagePaths, reporter: Reporter) -> Resumed:
     """Load the newest whole checkpoint into the policy, if there is one."""
     found, problems = checkpoint.latest(paths.checkpoints)
     for problem in problems:
@@ -92,7 +103,7 @@ def resume(policy: Policy, paths: StagePaths, reporter: Reporter) -> Resumed:
 
 async def drive(
     loop: AsyncIterator[Step],
-    policy: Policy,
+    policy: Trained,
     paths: StagePaths,
     config: TrainConfig,
     *,
@@ -135,7 +146,7 @@ async def drive(
     return history
 
 
-def _save(policy: Policy, paths: StagePaths, config: TrainConfig, done: int, state: Mapping[str, Any]) -> None:
+def _save(policy: Trained, paths: StagePaths, config: TrainConfig, done: int, state: Mapping[str, Any]) -> None:
     checkpoint.save(
         paths.checkpoints, checkpoint.Checkpoint(done, policy.version, state, policy.state()), keep=config.keep_checkpoints
     )

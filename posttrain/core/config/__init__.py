@@ -5,7 +5,7 @@ and the docstrings become descriptions in the JSON schema. Checks that need one 
 raise ValueError; checks that need the whole recipe live in pipeline/check.py.
 """
 
-from posttrain.core.config.data import DataSource, TaskSource
+from posttrain.core.config.data import DataSource, PreferenceSource, TaskSource
 from posttrain.core.config.graders import (
     FormatGrader,
     FunctionGrader,
@@ -36,6 +36,7 @@ __all__ = [
     "LookupGrader",
     "LoraConfig",
     "MathGrader",
+    "PreferenceSource",
     "Recipe",
     "SamplingConfig",
     "SftConfig",

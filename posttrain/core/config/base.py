@@ -1,6 +1,7 @@
 """What the pipeline asks of every kind of stage.
 
-The settings answer: what they refer to, what the stage leaves behind, its line in the plan. So a new kind is its settings, its work in `stages/<kind>.py`, and one line in STAGE_KINDS.
+The settings answer: what they refer to, what the stage leaves behind, its line in the plan.
+So a new kind is its settings, its work in `stages/<kind>.py`, and one line in STAGE_KINDS.
 """
 
 from __future__ import annotations

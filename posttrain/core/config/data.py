@@ -59,3 +59,22 @@ class TaskSource:
 
     def __post_init__(self) -> None:
         positive(count=self.count, weight=self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSource:
+    """One source of preferences. A bare string in a recipe means `source` alone."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    source: Annotated[str, Refers("preferences")]
+    """A file (`./pairs.jsonl`) or the id of an earlier stage that writes preferences."""
+    weight: float = 1.0
+    """Share of this source in a mixture, relative to the other sources' weights."""
+    count: int | None = None
+    """Use at most this many rows."""
+
+    def __post_init__(self) -> None:
+        positive(weight=self.weight)
+        if self.count is not None:
+            positive(count=self.count)
