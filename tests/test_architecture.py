@@ -324,7 +324,7 @@ def names_read() -> set[str]:
 def test_every_setting_is_read_somewhere() -> None:
     """Weak where a name is common (`name`, `seed`), strong for the rest: a setting that is accepted and ignored is a lie."""
     declared = list(settings())
-    assert ("GrpoConfig", "mismatch_budget") in declared and len(declared) > 80
+    assert ("RolloutConfig", "mismatch_budget") in declared and len(declared) > 80
     read = names_read()
     ignored = {f"{owner}.{name}" for owner, name in declared if name not in read}
     assert ignored == set(SELF_CONTAINED), "accepted and ignored, or allowed without need"

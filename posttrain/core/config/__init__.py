@@ -17,7 +17,15 @@ from posttrain.core.config.graders import (
 )
 from posttrain.core.config.recipe import STAGE_KINDS, Recipe, Stage, StageConfig
 from posttrain.core.config.stages import BestOfNConfig, DiagnoseConfig, EvaluateConfig, KeepConfig, SamplingConfig
-from posttrain.core.config.training import GrpoConfig, KlConfig, LoraConfig, SftConfig, TrainConfig
+from posttrain.core.config.training import (
+    GrpoConfig,
+    KlConfig,
+    LoraConfig,
+    PolicyGradientConfig,
+    RolloutConfig,
+    SftConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "STAGE_KINDS",
@@ -36,8 +44,10 @@ __all__ = [
     "LookupGrader",
     "LoraConfig",
     "MathGrader",
+    "PolicyGradientConfig",
     "PreferenceSource",
     "Recipe",
+    "RolloutConfig",
     "SamplingConfig",
     "SftConfig",
     "Stage",

@@ -140,21 +140,15 @@ class KlConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrpoConfig(TrainConfig):
-    """Reinforcement learning from graded groups of samples: GRPO and its family."""
-
-    kind: ClassVar[str] = "grpo"
+class RolloutConfig(TrainConfig):
+    """What the stages share that learn from their own graded samples."""
 
     tasks: Sequence[TaskSource]
     """Sources of tasks, mixed by weight."""
     graders: Sequence[GraderConfig]
     """What the reward is made of."""
-    algorithm: Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo"] = "grpo"
-    """A member of the family (algorithms/family.py): advantage, policy loss, reduction and clip range."""
-    learning_rate: float = 1e-4
-    """Peak learning rate."""
     steps: int = 100
-    """Rounds of sampling; each makes `epochs` × `minibatches` optimizer steps."""
+    """Rounds of sampling; each makes one or more optimizer steps."""
     prompts_per_step: int = 16
     """Tasks in one round."""
     samples_per_prompt: int = 8
@@ -163,24 +157,8 @@ class GrpoConfig(TrainConfig):
     """Sampling temperature; log-probabilities are of the scaled softmax."""
     max_tokens: int = 128
     """Longest answer in tokens."""
-    epochs: int = 1
-    """Passes over one round's samples."""
-    minibatches: int = 1
-    """Optimizer steps in one pass."""
-    clip_low: float | None = None
-    """Lower clip range of the ratio; none takes the algorithm's."""
-    clip_high: float | None = None
-    """Upper clip range of the ratio; none takes the algorithm's."""
-    kl: KlConfig = KlConfig()
-    """Pull towards the reference."""
-    dynamic_sampling: bool | None = None
-    """Replace groups whose rewards are all equal by fresh ones; none takes the algorithm's."""
-    max_rounds: int = 3
-    """Rounds of fresh tasks dynamic sampling may draw in one step."""
     overlong_buffer: int = 0
     """DAPO's soft overlong punishment: the reward falls by up to 1 over the last this many tokens of `max_tokens`; 0 is off."""
-    importance_cap: float = 2.0
-    """Truncation of the ratio between the trainer's and the sampler's probabilities."""
     mismatch_budget: float = 0.15
     """Largest mean absolute log-probability gap between sampler and trainer that the run accepts."""
     max_unscored: float = 0.2
@@ -197,23 +175,67 @@ class GrpoConfig(TrainConfig):
         positive(
             steps=self.steps,
             prompts_per_step=self.prompts_per_step,
+            samples_per_prompt=self.samples_per_prompt,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
-            epochs=self.epochs,
-            minibatches=self.minibatches,
-            max_rounds=self.max_rounds,
-            importance_cap=self.importance_cap,
             mismatch_budget=self.mismatch_budget,
             save_rollouts_every=self.save_rollouts_every,
         )
         not_negative(overlong_buffer=self.overlong_buffer)
         share(max_unscored=self.max_unscored)
-        if self.samples_per_prompt < 2:
-            raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}; a group needs at least 2 to compare")
         if self.overlong_buffer >= self.max_tokens:
             raise ValueError(f"overlong_buffer is {self.overlong_buffer}; expected less than max_tokens ({self.max_tokens})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradientConfig(RolloutConfig):
+    """What the stages share that follow the gradient of the reward by clipped ratios: GRPO's family and PPO."""
+
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    epochs: int = 1
+    """Passes over one round's samples; a round makes `epochs` × `minibatches` optimizer steps."""
+    minibatches: int = 1
+    """Optimizer steps in one pass."""
+    kl: KlConfig = KlConfig()
+    """Pull towards the reference."""
+    importance_cap: float = 2.0
+    """Truncation of the ratio between the trainer's and the sampler's probabilities."""
+
+    def __post_init__(self) -> None:
+        RolloutConfig.__post_init__(self)
+        positive(epochs=self.epochs, minibatches=self.minibatches, importance_cap=self.importance_cap)
         if self.minibatches > self.prompts_per_step:
             raise ValueError(f"minibatches is {self.minibatches}; expected at most prompts_per_step ({self.prompts_per_step})")
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps of the whole stage."""
+        return self.steps * self.epochs * self.minibatches
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoConfig(PolicyGradientConfig):
+    """Reinforcement learning from graded groups of samples: GRPO and its family."""
+
+    kind: ClassVar[str] = "grpo"
+
+    algorithm: Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo"] = "grpo"
+    """A member of the family (algorithms/family.py): advantage, policy loss, reduction and clip range."""
+    clip_low: float | None = None
+    """Lower clip range of the ratio; none takes the algorithm's."""
+    clip_high: float | None = None
+    """Upper clip range of the ratio; none takes the algorithm's."""
+    dynamic_sampling: bool | None = None
+    """Replace groups whose rewards are all equal by fresh ones; none takes the algorithm's."""
+    max_rounds: int = 3
+    """Rounds of fresh tasks dynamic sampling may draw in one step."""
+
+    def __post_init__(self) -> None:
+        PolicyGradientConfig.__post_init__(self)
+        positive(max_rounds=self.max_rounds)
+        if self.samples_per_prompt < 2:
+            raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}; a group needs at least 2 to compare")
 
     def plan(self) -> str:
         much = f"{self.steps} steps of {self.prompts_per_step} x {self.samples_per_prompt}"
