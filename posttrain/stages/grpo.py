@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from posttrain import chat
-from posttrain.core.config import GrpoConfig
+from posttrain.core.config import GrpoConfig, RolloutConfig
 from posttrain.core.order import item_at
 from posttrain.core.protocols import Generator, Grader, Renderer
 from posttrain.core.seeds import derive
@@ -32,8 +32,7 @@ async def _run(config: GrpoConfig, context: StageContext) -> StageResult:
     tasks = tasks_of(config.tasks, context)
     loaded = model_of(config.model, context)
     renderer = chat.renderer(loaded.tokenizer)
-    total = config.steps * config.epochs * config.minibatches
-    policy = Policy(loaded, config, total_steps=total, seed=seed, reference=config.kl.coefficient > 0)
+    policy = Policy(loaded, config, total_steps=config.updates, seed=seed, reference=config.kl.coefficient > 0)
     start = resume(policy, paths, context.reporter)
     engine = sampler(policy.view, renderer)
     async with grading(config.graders, tasks, context) as grader:
@@ -62,17 +61,22 @@ async def _run(config: GrpoConfig, context: StageContext) -> StageResult:
     return StageResult(artefacts, summary)
 
 
-def watcher(config: GrpoConfig) -> Watch:
+def watcher(config: RolloutConfig) -> Watch:
     """The monitors with this stage's own limits."""
     settings = {"gap": {"budget": config.mismatch_budget}, "unscored": {"limit": config.max_unscored}}
     return lambda history, groups: watch(history, groups, settings=settings)
+
+
+def attempts(config: RolloutConfig) -> int:
+    """How many times a round may draw tasks: once, but for dynamic sampling."""
+    return config.max_rounds if isinstance(config, GrpoConfig) and method_of(config).dynamic else 1
 
 
 @dataclass
 class Rounds:
     """Draws tasks in a fixed order and collects their groups; with dynamic sampling, draws on until enough carry signal."""
 
-    config: GrpoConfig
+    config: RolloutConfig
     tasks: Sequence[Task]
     generator: Generator
     renderer: Renderer
@@ -81,7 +85,7 @@ class Rounds:
 
     async def collect(self, index: int, position: int) -> Collected:
         config, began = self.config, time.perf_counter()
-        wanted, rounds = config.prompts_per_step, config.max_rounds if method_of(config).dynamic else 1
+        wanted, rounds = config.prompts_per_step, attempts(config)
         timed = Timed(self.generator)
         sampling = Sampling(config.temperature, config.max_tokens)
         kept: list[Group] = []

@@ -15,7 +15,7 @@ from posttrain.algorithms.advantages import ADVANTAGES
 from posttrain.algorithms.family import FAMILY, Method
 from posttrain.algorithms.kl import adapt
 from posttrain.algorithms.rewards import overlong_penalty
-from posttrain.core.config import GrpoConfig
+from posttrain.core.config import GrpoConfig, RolloutConfig
 from posttrain.core.protocols import Generator
 from posttrain.core.types import Group, Rollout
 from posttrain.training.driver import BrokenStep, Step
@@ -72,7 +72,7 @@ async def grpo(
 
 
 def training_rows(groups: Sequence[Group], config: GrpoConfig, method: Method) -> list[RlRow]:
-    """Every row of every scored rollout with its advantage. Unscored and failed rollouts have none and are left out."""
+    """Every row of every scored rollout with its advantage."""
     width = max(len(group.rollouts) for group in groups)
     rewards = torch.zeros(len(groups), width, dtype=torch.float64)
     scored = torch.zeros(len(groups), width, dtype=torch.bool)
@@ -80,21 +80,25 @@ def training_rows(groups: Sequence[Group], config: GrpoConfig, method: Method) -
         for g, rollout in enumerate(group.rollouts):
             if is_scored(rollout):
                 rewards[t, g], scored[t, g] = reward(rollout, config), True
-    advantages = ADVANTAGES[method.advantage](rewards, scored)
-    return [
-        RlRow(group.task.id, rollout.sample, t, row, float(advantages[t, g]))
-        for t, group in enumerate(groups)
-        for g, rollout in enumerate(group.rollouts)
-        if scored[t, g]
-        for row in rollout.rows
-    ]
+    advantages = ADVANTAGES[method.advantage](rewards, scored)[scored].tolist()
+    rows = [scored_rows(t, rollout, config) for t, group in enumerate(groups) for rollout in group.rollouts if is_scored(rollout)]
+    for advantage, of_rollout in zip(advantages, rows, strict=True):
+        for row in of_rollout:
+            row.advantages = [advantage] * row.trained
+    return [row for of_rollout in rows for row in of_rollout]
+
+
+def scored_rows(group: int, rollout: Rollout, config: RolloutConfig) -> list[RlRow]:
+    """What is trained on of a scored rollout. Unscored and failed rollouts have no advantage and are left out."""
+    earned, cut = reward(rollout, config), rollout.status == "truncated"
+    return [RlRow(rollout.task.id, rollout.sample, group, row, earned, cut) for row in rollout.rows]
 
 
 def is_scored(rollout: Rollout) -> bool:
     return rollout.status != "failed" and rollout.grade is not None and rollout.grade.score is not None
 
 
-def reward(rollout: Rollout, config: GrpoConfig) -> float:
+def reward(rollout: Rollout, config: RolloutConfig) -> float:
     assert rollout.grade is not None and rollout.grade.score is not None
     penalty = overlong_penalty(rollout.written, config.max_tokens, config.overlong_buffer) if config.overlong_buffer else 0.0
     return rollout.grade.score + penalty

@@ -1,4 +1,4 @@
-"""One round's update: score what has to be scored, then optimizer steps over minibatches.
+"""One round's update: score what has to be scored, then optimizer steps over minibatches. What GRPO's family and PPO share.
 
 Every weight is fixed over the minibatch before the model runs, so micro-batches only decide memory.
 """
@@ -9,8 +9,9 @@ import math
 import random
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from posttrain.algorithms.family import Method
 from posttrain.algorithms.kl import KL_LOSSES, k1, k3
 from posttrain.algorithms.policy import POLICY_LOSSES, truncated_importance
 from posttrain.algorithms.weights import REDUCTIONS
-from posttrain.core.config import GrpoConfig
+from posttrain.core.config import PolicyGradientConfig
 from posttrain.core.faults import fault
 from posttrain.core.seeds import derive
 from posttrain.core.types import TokenRow, floats
@@ -31,16 +32,29 @@ from posttrain.training.policy import Policy
 
 @dataclass
 class RlRow:
-    """A row with its advantage. `old` and `reference` are filled by `add_scores` where the method needs them: one
-    log-probability per trained token, under the policy at the start of the round and under the stage's start."""
+    """A row and what its rollout earned, with streams of one number per trained token, filled where the method needs them:
+    `advantages`; `old` and `reference`, log-probabilities under the policy at the start of the round and under the stage's
+    start; `values` at the start of the round and `returns`, which a critic is trained towards.
+
+    `cut` says that the row ended at the length limit and not by itself.
+    """
 
     task: str
     sample: int
     group: int
     row: TokenRow
-    advantage: float
+    reward: float
+    cut: bool = False
+    advantages: list[float] = field(default_factory=list)
     old: array[float] = field(default_factory=lambda: floats(()))
     reference: array[float] = field(default_factory=lambda: floats(()))
+    values: array[float] = field(default_factory=lambda: floats(()))
+    returns: array[float] = field(default_factory=lambda: floats(()))
+
+    @property
+    def advantage(self) -> float:
+        """Mean over its tokens, which without a critic all have the same."""
+        return fmean(self.advantages) if self.advantages else 0.0
 
     @property
     def trained(self) -> int:
@@ -83,7 +97,6 @@ def packed(
             values[name] = [getattr(rows[i], name) for i in picked]
         if weights:
             values["weight"] = [[weights[i]] * rows[i].trained for i in picked]
-            values["advantage"] = [[rows[i].advantage] * rows[i].trained for i in picked]
         yield [rows[i] for i in picked], pack([rows[i].row for i in picked], values, device=device)
 
 
@@ -92,12 +105,22 @@ def group_cost(rows: Sequence[RlRow]) -> list[int]:
     return [len(row.row.tokens) if i == 0 else row.trained for i, row in enumerate(rows)]
 
 
-def add_scores(policy: Policy, rows: Sequence[RlRow], config: GrpoConfig, method: Method, coefficient: float) -> dict[str, float]:
-    """Fill `old` where several updates follow and `reference` where there is a KL, and take the KL off the advantages.
+def add_scores(
+    policy: Policy, rows: Sequence[RlRow], config: PolicyGradientConfig, method: Method, coefficient: float
+) -> dict[str, float]:
+    """Score the rows, and take the KL off the advantages.
 
     The KL's advantage is -coefficient · (row's k1 - mean of its group), taken beside the normalised task advantage, so that
     normalising the reward does not change what the coefficient means.
     """
+    metrics = score_rows(policy, rows, config, coefficient)
+    if coefficient > 0 and config.kl.form == "k1_reward":
+        penalise(rows, coefficient)
+    return metrics
+
+
+def score_rows(policy: Policy, rows: Sequence[RlRow], config: PolicyGradientConfig, coefficient: float) -> dict[str, float]:
+    """Fill `old` where several updates follow and `reference` where there is a KL."""
     began = time.perf_counter()
     needs_old = config.epochs * config.minibatches > 1
     needs_reference = coefficient > 0
@@ -113,8 +136,6 @@ def add_scores(policy: Policy, rows: Sequence[RlRow], config: GrpoConfig, method
             spread(picked, batch, "reference", reference)
             sampled = batch.streams["sampled"]
             means.add(len(batch), k1=k1(sampled, reference), k3=k3(sampled, reference))
-    if needs_reference and config.kl.form == "k1_reward":
-        penalise(rows, coefficient)
     return {**means.result({"k1": "kl/k1", "k3": "kl/k3"}), "time/score": time.perf_counter() - began}
 
 
@@ -131,37 +152,58 @@ def penalise(rows: Sequence[RlRow], coefficient: float) -> None:
     for group in members.values():
         mean = sum(divergence[i] for i in group) / len(group)
         for i in group:
-            rows[i].advantage -= coefficient * (divergence[i] - mean)
+            rows[i].advantages = [a - coefficient * (divergence[i] - mean) for a in rows[i].advantages]
+
+
+@dataclass
+class Tally:
+    """What the updates of a round came to. The gap is of the first alone: later ones have moved away by themselves."""
+
+    means: Means = field(default_factory=Means)
+    gap: Means = field(default_factory=Means)
+    loss: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        found = self.means.result({"entropy": "entropy", "low": "clip/low", "high": "clip/high", "kl": "kl/loss"})
+        gap = self.gap.result({"gap": "gap/mean"}) | self.gap.largest
+        return {**found, **gap, "loss": self.loss, "tokens/trained": float(self.means.count)}
 
 
 def update(
-    policy: Policy, rows: Sequence[RlRow], config: GrpoConfig, method: Method, coefficient: float, *, seed: int, index: int
+    policy: Policy,
+    rows: Sequence[RlRow],
+    config: PolicyGradientConfig,
+    method: Method,
+    coefficient: float,
+    *,
+    seed: int,
+    index: int,
 ) -> dict[str, float]:
-    """`epochs` × `minibatches` optimizer steps. Metrics are of all of them, but the gap, which is only meaningful before
-    the first. Raises BrokenStep."""
-    began = time.perf_counter()
-    means, gap = Means(), Means()
-    loss, trained = 0.0, 0
+    """`epochs` × `minibatches` optimizer steps. Metrics are of all of them. Raises BrokenStep."""
+    began, tally = time.perf_counter(), Tally()
     metrics: dict[str, float] = {}
+    for first, chosen in passes(rows, config, seed, index):
+        loss = accumulate(policy, chosen, config, method, coefficient, tally, first, index)
+        metrics |= stepped(policy.step, chosen, loss, index)
+    return {**metrics, **tally.metrics(), "time/update": time.perf_counter() - began}
+
+
+def passes(rows: Sequence[RlRow], config: PolicyGradientConfig, seed: int, index: int) -> Iterator[tuple[bool, list[RlRow]]]:
+    """The rows of each optimizer step of a round, and whether it is the first."""
     for epoch in range(config.epochs):
         for part, chosen in enumerate(minibatches(rows, config.minibatches, derive(seed, "minibatches", index, epoch))):
-            first = epoch == part == 0
-            step_loss, count = accumulate(policy, chosen, config, method, coefficient, means, gap if first else None, index)
-            loss, trained = loss + step_loss, trained + count
-            if first:
-                require_agreement(policy, gap, config, index)
-            try:
-                metrics |= policy.step()
-            except NonFinite as error:
-                raise BrokenStep(
-                    index, {"loss": step_loss, "grad_norm": error.grad_norm}, batch=pack([r.row for r in chosen])
-                ) from error
-    metrics |= means.result({"entropy": "entropy", "low": "clip/low", "high": "clip/high", "kl": "kl/loss"})
-    metrics |= gap.result({"gap": "gap/mean"}) | gap.largest
-    return {**metrics, "loss": loss, "tokens/trained": float(trained), "time/update": time.perf_counter() - began}
+            yield epoch == part == 0, chosen
 
 
-def require_agreement(policy: Policy, gap: Means, config: GrpoConfig, index: int) -> None:
+def stepped(step: Callable[[], dict[str, float]], rows: Sequence[RlRow], loss: float, index: int) -> dict[str, float]:
+    """Take the optimizer step; one that is not finite breaks the loop before it changed anything."""
+    try:
+        return step()
+    except NonFinite as error:
+        raise BrokenStep(index, {"loss": loss, "grad_norm": error.grad_norm}, batch=pack([r.row for r in rows])) from error
+
+
+def require_agreement(policy: Policy, gap: Means, config: PolicyGradientConfig, index: int) -> None:
     """Sampler and trainer hold the same weights, by what they say of the same tokens, before anything is updated."""
     found = gap.result({"gap": "gap/mean"}) | gap.largest
     if found.get("gap/mean", 0.0) > config.mismatch_budget:
@@ -188,41 +230,45 @@ def minibatches(rows: Sequence[RlRow], parts: int, seed: int) -> Iterator[list[R
 def accumulate(
     policy: Policy,
     rows: Sequence[RlRow],
-    config: GrpoConfig,
+    config: PolicyGradientConfig,
     method: Method,
     coefficient: float,
-    means: Means,
-    gap: Means | None,
+    tally: Tally,
+    first: bool,
     index: int,
-) -> tuple[float, int]:
-    """Gradients of one optimizer step. Rows without advantage are weighed but, unless a KL loss moves them, not computed."""
+) -> float:
+    """Gradients of one optimizer step. Rows without advantage are weighed but, unless a KL loss moves them, not computed.
+    Before the `first` step of a round sampler and trainer must agree."""
     weights = REDUCTIONS[method.reduction]([row.trained for row in rows], config.max_tokens)
     kl_loss = KL_LOSSES.get(config.kl.form) if coefficient > 0 else None
-    kept = [i for i, row in enumerate(rows) if row.trained and (row.advantage != 0 or kl_loss)]
-    streams = [name for name in ("old", "reference") if kept and len(getattr(rows[kept[0]], name))]
-    total, count = 0.0, 0
+    kept = [i for i, row in enumerate(rows) if row.trained and (any(row.advantages) or kl_loss)]
+    streams = [name for name in ("advantages", "old", "reference") if kept and len(getattr(rows[kept[0]], name))]
+    total = 0.0
     for _, batch in packed([rows[i] for i in kept], config.micro_batch_tokens, policy.device, streams, [weights[i] for i in kept]):
         s = batch.streams
         scored = policy.score(batch, temperature=config.temperature)
         old = s["old"] if "old" in s else scored.logprobs_L.detach()
         terms = POLICY_LOSSES[method.policy_loss](
-            scored.logprobs_L, old, s["advantage"], batch.row_L, method.clip_low, method.clip_high
+            scored.logprobs_L, old, s["advantages"], batch.row_L, method.clip_low, method.clip_high
         )
         loss = (s["weight"] * truncated_importance(old, s["sampled"], config.importance_cap) * terms.loss_L).sum()
         if kl_loss:
             divergence = kl_loss(scored.logprobs_L, s["reference"])
             loss = loss + coefficient * (s["weight"] * divergence).sum()
-            means.add(0, kl=divergence)
+            tally.means.add(0, kl=divergence)
         if fault("step:loss"):
             loss = loss * math.nan
         if not math.isfinite(loss.item()):
             policy.optimizer.zero_grad()
             raise BrokenStep(index, {"loss": loss.item()}, batch=batch)
         loss.backward()
-        total, count = total + loss.item(), count + len(batch)
-        means.add(len(batch), entropy=scored.entropy_L, low=terms.low_L, high=terms.high_L)
-        if gap is not None:
+        total += loss.item()
+        tally.means.add(len(batch), entropy=scored.entropy_L, low=terms.low_L, high=terms.high_L)
+        if first:
             difference = (scored.logprobs_L.detach() - s["sampled"]).abs()
-            gap.add(len(batch), gap=difference)
-            gap.largest["gap/max"] = max(gap.largest.get("gap/max", 0.0), float(difference.max()))
-    return total, count
+            tally.gap.add(len(batch), gap=difference)
+            tally.gap.largest["gap/max"] = max(tally.gap.largest.get("gap/max", 0.0), float(difference.max()))
+    tally.loss += total
+    if first:
+        require_agreement(policy, tally.gap, config, index)
+    return total
