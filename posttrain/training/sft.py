@@ -16,7 +16,7 @@ from posttrain.core.config import SftConfig
 from posttrain.core.faults import fault
 from posttrain.core.order import item_at
 from posttrain.core.seeds import derive
-from posttrain.models.packing import Batch, micro_batches, pack
+from posttrain.models.packing import micro_batches, pack
 from posttrain.training.driver import BrokenStep, Step
 from posttrain.training.optimizer import NonFinite
 from posttrain.training.policy import Policy
@@ -58,12 +58,21 @@ async def sft(
 
 
 def train_step(policy: Policy, rows: Sequence[Encoded], config: SftConfig, index: int) -> dict[str, float]:
-    """One optimizer step on `rows`, in as many micro-batches as memory asks for. Raises BrokenStep."""
+    """One optimizer step on `rows`. Raises BrokenStep."""
+    metrics = imitate(policy, rows, config.micro_batch_tokens, index)
+    try:
+        return {**metrics, **policy.step()}
+    except NonFinite as error:
+        raise BrokenStep(index, {**metrics, "grad_norm": error.grad_norm}, batch=pack(rows)) from error
+
+
+def imitate(policy: Policy, rows: Sequence[Encoded], budget: int, index: int, *, coefficient: float = 1.0) -> dict[str, float]:
+    """Gradients of coefficient · mean negative log-likelihood per trained token of `rows`, in as many micro-batches as memory
+    asks for. The loss that is told has no coefficient in it. Raises BrokenStep."""
     lengths = [sum(row.mask) for row in rows]
     weights = token_mean(lengths, 0)
     loss = entropy = 0.0
-    batch: Batch | None = None
-    for chosen in micro_batches([[len(row.tokens)] for row in rows], config.micro_batch_tokens):
+    for chosen in micro_batches([[len(row.tokens)] for row in rows], budget):
         picked = [g for g, _ in chosen]
         batch = pack([rows[i] for i in picked], {"weight": [[weights[i]] * lengths[i] for i in picked]}, device=policy.device)
         scored = policy.score(batch)
@@ -75,13 +84,8 @@ def train_step(policy: Policy, rows: Sequence[Encoded], config: SftConfig, index
         if not math.isfinite(loss):
             policy.optimizer.zero_grad()
             raise BrokenStep(index, {"loss": loss}, batch=batch)
-        term.backward()
-    assert batch is not None
-    metrics = {"loss": loss, "entropy": entropy, "tokens/trained": float(sum(lengths))}
-    try:
-        return {**metrics, **policy.step()}
-    except NonFinite as error:
-        raise BrokenStep(index, {**metrics, "grad_norm": error.grad_norm}, batch=batch) from error
+        (coefficient * term).backward()
+    return {"loss": loss, "entropy": entropy, "tokens/trained": float(sum(lengths))}
 
 
 @torch.no_grad()
