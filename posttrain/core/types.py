@@ -113,6 +113,17 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """What a chat model answered: the text, its reasoning where the server keeps it apart, and how many tokens both took, where
+    it says so."""
+
+    text: str
+    finish: Finish
+    tokens: int | None = None
+    thinking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRow:
     """The tokens a model really saw and wrote, with one value per token of each stream.
 
@@ -239,7 +250,8 @@ class Pair:
 class Preference:
     """K answers to one prompt and which are better. Each answer is the messages that follow the prompt.
 
-    `source` says who preferred (human, judge, verifier, synthetic, ...); `origin` where the row stands.
+    `source` says who preferred (human, judge, verifier, synthetic, ...); `origin` where the row stands. `labels` says of each
+    answer whether it is desirable, where that is known instead of which is better (KTO's unpaired rows).
     """
 
     prompt: tuple[Message, ...]
@@ -248,8 +260,11 @@ class Preference:
     origin: str = ""
     source: str = ""
     slices: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.labels and len(self.labels) != len(self.answers):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.answers)} answers")
         if any(max(pair.better, pair.worse) >= len(self.answers) for pair in self.pairs):
             raise ValueError(f"a pair names an answer beyond the {len(self.answers)} there are")
 

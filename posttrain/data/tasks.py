@@ -151,10 +151,11 @@ def _answer(row: Row) -> str | None:
 
 
 def _turns(task: Task) -> list[dict[str, Any]]:
-    return [_turn(message) for message in task.messages]
+    return [turn_of(message) for message in task.messages]
 
 
-def _turn(message: Message) -> dict[str, Any]:
+def turn_of(message: Message) -> dict[str, Any]:
+    """A message as files have it."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.thinking:
         turn["thinking"] = message.thinking

@@ -58,6 +58,11 @@ class StagePaths:
         return self.directory / "data_patch.jsonl"
 
     @property
+    def preferences(self) -> Path:
+        """Preferences the stage wrote."""
+        return self.directory / "preferences.jsonl"
+
+    @property
     def diagnosis(self) -> Path:
         return self.directory / "diagnosis.json"
 
