@@ -232,7 +232,10 @@ def _paired(row: Row) -> Preference:
             place=row.place,
             fix="Make both lists.",
         )
-    if prompt is None or (isinstance(prompt, str) and not isinstance(chosen, str) and _opens_with_question(chosen)):
+    if prompt is None and chosen == rejected:
+        before, better = (), _answer(chosen, "chosen", row.place)
+        worse = better  # counted as a pair that teaches nothing
+    elif prompt is None or (isinstance(prompt, str) and not isinstance(chosen, str) and _opens_with_question(chosen)):
         before, better, worse = _implicit(chosen, rejected, row.place)
     else:
         before = _prompt(prompt, row.place)
@@ -317,8 +320,8 @@ def _implicit(chosen: Any, rejected: Any, place: str) -> tuple[Turns, Turns, Tur
             return _split_text(chosen, rejected, place)
     else:
         one, other = read_messages(chosen, place, column="chosen"), read_messages(rejected, place, column="rejected")
-    shared = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    if shared and shared == min(len(one), len(other)):  # equal conversations, or one that ends where the other goes on
+    shared = common(one, other)
+    if shared and shared == min(len(one), len(other)):  # one ends where the other goes on
         shared -= 1
     if not shared:
         raise UserError("chosen and rejected have no turn in common, so there is no prompt.", place=place, fix="Add `prompt`.")
@@ -327,12 +330,18 @@ def _implicit(chosen: Any, rejected: Any, place: str) -> tuple[Turns, Turns, Tur
 
 def _split_text(chosen: str, rejected: str, place: str) -> tuple[Turns, Turns, Turns]:
     """The common beginning of two texts, up to its last white space, as the prompt."""
-    common = os.path.commonprefix([chosen, rejected])
-    prompt = re.sub(r"\S*$", "", common) if len(common) < max(len(chosen), len(rejected)) else common
+    shared = chosen[: common(chosen, rejected)]
+    prompt = re.sub(r"\S*$", "", shared)
     if not prompt.strip():
         raise UserError("chosen and rejected have no words in common, so there is no prompt.", place=place, fix="Add `prompt`.")
     rest = [(Message("assistant", text[len(prompt) :]),) for text in (chosen, rejected)]
     return (Message("user", prompt.rstrip()),), rest[0], rest[1]
+
+
+def common(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many items two sequences begin with together."""
+    shortest = min(len(one), len(other))
+    return next((n for n in range(shortest) if one[n] != other[n]), shortest)
 
 
 def dialogue(text: str) -> Turns:

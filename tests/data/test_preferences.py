@@ -100,13 +100,15 @@ def test_what_cannot_teach_is_counted(tmp_path: Path) -> None:
     path = file(
         tmp_path,
         {"prompt": "q", "chosen": "same", "rejected": "same"},
+        {"chosen": "one text", "rejected": "one text"},
+        {"chosen": [YES], "rejected": [YES]},
         {"prompt": "q", "chosen": "a", "rejected": ""},
         {"prompt": "q", "chosen": [], "rejected": "  "} | {"chosen": "  "},
         {"prompt": "q", "chosen": "a", "rejected": "b"},
     )
     found = read_preferences(path)
-    assert [row.origin[-2:] for row in found] == [":4"]
-    assert found.skipped == {EQUAL: 1, EMPTY: 2}
+    assert [row.origin[-2:] for row in found] == [":6"]
+    assert found.skipped == {EQUAL: 3, EMPTY: 2}
 
 
 def test_one_bad_pair_leaves_the_others(tmp_path: Path) -> None:
