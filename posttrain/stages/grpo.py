@@ -19,8 +19,9 @@ from posttrain.records.paths import StagePaths
 from posttrain.rollouts.collect import collect
 from posttrain.stages.parts import grading, model_of, run_async, sampler, save_policy, tasks_of
 from posttrain.training.driver import Watch, drive, resume
-from posttrain.training.grpo import Collected, grpo, method_of, no_signal
+from posttrain.training.grpo import grpo, method_of
 from posttrain.training.policy import Policy
+from posttrain.training.rounds import Collected, no_signal
 
 
 def run(config: GrpoConfig, context: StageContext) -> StageResult:

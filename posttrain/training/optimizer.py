@@ -53,8 +53,8 @@ class MasterAdamW:
 
         return move
 
-    def step(self, learning_rate: float, max_norm: float) -> float:
-        """Clip, update the masters, round them into the model. Returns the norm before clipping; raises NonFinite."""
+    def norm(self) -> float:
+        """The accumulated gradients' global norm. Where it is not finite, drops them and raises NonFinite."""
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]
         norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))) if gradients else 0.0
         if fault("step:gradient"):
@@ -62,8 +62,13 @@ class MasterAdamW:
         if not math.isfinite(norm):
             self.zero_grad()
             raise NonFinite(norm)
+        return norm
+
+    def step(self, learning_rate: float, max_norm: float) -> float:
+        """Clip, update the masters, round them into the model. Returns the norm before clipping; raises NonFinite."""
+        norm = self.norm()
         if norm > max_norm:
-            torch._foreach_mul_(gradients, max_norm / norm)
+            torch._foreach_mul_([m.grad for m in self.masters.values() if m.grad is not None], max_norm / norm)
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
         self.adamw.step()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from posttrain.core.types import Completion, Grade, Message, Rollout, Sampling, Task, floats, ints
 from posttrain.stages.grpo import Rounds
-from posttrain.training.grpo import Collected, no_signal
+from posttrain.training.rounds import Collected, no_signal
 from tests.training.helpers import grpo_config
 
 

@@ -14,9 +14,10 @@ from posttrain.core.types import Group
 from posttrain.models.load import load
 from posttrain.models.packing import pack
 from posttrain.training.driver import BrokenStep
-from posttrain.training.grpo import Collected, grpo, method_of, no_signal, require_version, training_rows
+from posttrain.training.grpo import grpo, method_of, training_rows
 from posttrain.training.policy import Policy
 from posttrain.training.rl_step import add_scores, update
+from posttrain.training.rounds import Collected, no_signal, require_version
 from tests.training.helpers import group, grpo_config, policy, steps_of
 
 PROMPTS = [list(range(60, 80)), list(range(100, 115))]
