@@ -38,6 +38,10 @@ class EnvironmentFailed(PosttrainError):
     exit_code = 4
 
 
+class Unanswered(EnvironmentFailed):
+    """A model behind an endpoint gave no answer to this request, after every try that was worth making."""
+
+
 class Interrupted(PosttrainError):
     """Ctrl-C or SIGTERM arrived, and a checkpoint was written. `signal` is 2 or 15."""
 

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
-from posttrain.core.types import Completion, Grade, Message, Rollout, Sampling, Task
+from posttrain.core.types import Completion, Grade, Message, Reply, Rollout, Sampling, Task
 
 
 class Generator(Protocol):
@@ -18,6 +18,13 @@ class Generator(Protocol):
 
     async def update(self, version: int) -> None:
         """Refresh whatever derives from the trainer's weights, after an optimizer step."""
+
+
+class ChatModel(Protocol):
+    """Answers conversations in text: a teacher or a judge, such as one behind an endpoint."""
+
+    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int) -> Reply:
+        """One answer. Raises Unanswered where there is none, which is never an empty answer."""
 
 
 class Grader(Protocol):
