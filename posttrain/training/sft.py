@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from posttrain.algorithms.weights import token_mean
-from posttrain.core.config import SftConfig
+from posttrain.core.config import MidtrainConfig, SftConfig, TrainConfig
 from posttrain.core.faults import fault
 from posttrain.core.order import item_at
 from posttrain.core.seeds import derive
@@ -36,7 +36,7 @@ class Encoded:
     mask: Sequence[int]
 
 
-def total_steps(config: SftConfig, rows: int) -> int:
+def total_steps(config: SftConfig | MidtrainConfig, rows: int) -> int:
     return config.steps or math.ceil(config.epochs * rows / config.batch_size)
 
 
@@ -57,7 +57,7 @@ async def sft(
         yield Step(index, metrics, {}, shown=shown)
 
 
-def train_step(policy: Policy, rows: Sequence[Encoded], config: SftConfig, index: int) -> dict[str, float]:
+def train_step(policy: Policy, rows: Sequence[Encoded], config: TrainConfig, index: int) -> dict[str, float]:
     """One optimizer step on `rows`. Raises BrokenStep."""
     metrics = imitate(policy, rows, config.micro_batch_tokens, index)
     try:
@@ -89,11 +89,21 @@ def imitate(policy: Policy, rows: Sequence[Encoded], budget: int, index: int, *,
 
 
 @torch.no_grad()
-def validation_loss(policy: Policy, rows: Sequence[Encoded], budget: int) -> float:
-    """Mean negative log-likelihood per trained token of rows that are never trained on."""
-    total, count = 0.0, 0
+def row_losses(policy: Policy, rows: Sequence[Encoded], budget: int) -> list[tuple[float, int]]:
+    """For each row the sum of its trained tokens' negative log-likelihoods, and how many they are."""
+    found = [(0.0, 0)] * len(rows)
     for chosen in micro_batches([[len(row.tokens)] for row in rows], budget):
         batch = pack([rows[g] for g, _ in chosen], device=policy.device)
-        total -= float(policy.score(batch).logprobs_L.sum())
-        count += len(batch)
-    return total / count if count else math.nan
+        losses = torch.zeros(len(chosen), dtype=torch.float64, device=policy.device)
+        losses.index_add_(0, batch.row_L, -policy.score(batch).logprobs_L.double())
+        counts = torch.bincount(batch.row_L, minlength=len(chosen)).tolist()
+        for (row, _), loss, count in zip(chosen, losses.tolist(), counts, strict=True):
+            found[row] = (loss, count)
+    return found
+
+
+def validation_loss(policy: Policy, rows: Sequence[Encoded], budget: int) -> float:
+    """Mean negative log-likelihood per trained token of rows that are never trained on."""
+    losses = row_losses(policy, rows, budget)
+    count = sum(tokens for _, tokens in losses)
+    return sum(loss for loss, _ in losses) / count if count else math.nan
