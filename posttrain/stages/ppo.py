@@ -1,0 +1,100 @@
+"""ppo: tasks and graders, a policy and its critic -> rounds of sampling and training -> model and adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from posttrain import chat
+from posttrain.core.config import PpoConfig, SftConfig
+from posttrain.core.errors import UserError
+from posttrain.core.seeds import derive
+from posttrain.core.stage import StageContext, StageResult
+from posttrain.models.heads import ScalarHead
+from posttrain.models.load import load
+from posttrain.models.reward_model import load_reward_model
+from posttrain.models.sibling import sibling
+from posttrain.records.paths import StagePaths
+from posttrain.stages.grpo import Rounds, watcher
+from posttrain.stages.parts import grading, model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.sft import encoded
+from posttrain.training.actor_critic import ActorCritic, Critic
+from posttrain.training.driver import drive, resume
+from posttrain.training.policy import Policy
+from posttrain.training.ppo import Mixed, ppo
+
+
+def run(config: PpoConfig, context: StageContext) -> StageResult:
+    return run_async(_run(config, context))
+
+
+async def _run(config: PpoConfig, context: StageContext) -> StageResult:
+    paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
+    tasks = tasks_of(config.tasks, context)
+    loaded = model_of(config.model, context)
+    renderer = chat.renderer(loaded.tokenizer)
+    mixed, counts = mixed_rows(config, context, renderer, seed)
+    policy = Policy(loaded, config, total_steps=config.updates, seed=seed, reference=config.kl.coefficient > 0)
+    trained = ActorCritic(policy, critic_of(policy, config, context.references, seed))
+    start = resume(trained, paths, context.reporter)
+    engine = sampler(policy.view, renderer)
+    async with grading(config.graders, tasks, context) as grader:
+        source = Rounds(config, tasks, engine, renderer, grader, seed)
+        loop = ppo(trained, engine, source.collect, config, mixed, seed=seed, start=start.steps, state=start.state)
+        history = await drive(
+            loop,
+            trained,
+            paths,
+            config,
+            start=start,
+            total=config.steps,
+            reporter=context.reporter,
+            stop=context.stop,
+            watch=watcher(config),
+            keep_rollouts_every=config.save_rollouts_every,
+        )
+    artefacts = save_policy(policy, loaded.path, paths)
+    first, last = history[0], history[-1]
+    shown = {"reward": "reward/mean", "passed": "passed", "explained_variance": "value/explained_variance"}
+    summary = {name: {"first": first.get(metric), "last": last.get(metric)} for name, metric in shown.items()}
+    return StageResult(artefacts, {"steps": config.steps, **summary, **({"ptx": counts} if counts else {})})
+
+
+def critic_of(policy: Policy, config: PpoConfig, references: Mapping[str, str], seed: int) -> Critic:
+    """A critic from the policy's own start, from another model, or from a reward model with its head."""
+    head: ScalarHead | None = None
+    source = policy.model
+    if config.critic_reward_model is not None:
+        reward = load_reward_model(references[config.critic_reward_model], device=policy.device)
+        require_vocabulary(reward.tokenizer, policy.tokenizer, "critic_reward_model", config.critic_reward_model)
+        source, found = reward.members[0].model, reward.members[0].head.weight.detach()
+        head = ScalarHead(found.shape[1], seed=0)
+        head.weight.data.copy_(found.float().mean(0, keepdim=True))  # of several heads, their mean
+    elif config.critic_model is not None:
+        own = load(references[config.critic_model], device=policy.device)
+        require_vocabulary(own.tokenizer, policy.tokenizer, "critic_model", config.critic_model)
+        source = own.model.requires_grad_(False)
+    body = sibling(source, config.critic_lora, seed=derive(seed, "critic"))
+    return Critic(body, config, total_steps=config.updates, head=head)
+
+
+def require_vocabulary(critic: PreTrainedTokenizerBase, policy: PreTrainedTokenizerBase, setting: str, reference: str) -> None:
+    """The critic reads the policy's tokens as they are, so both must mean the same by every number."""
+    if critic.get_vocab() != policy.get_vocab():
+        raise UserError(
+            f"{setting} {reference!r} has another tokenizer than the policy, whose tokens it would have to read.",
+            fix="Use a model of the same family, or leave it out: the critic then starts from the policy.",
+        )
+
+
+def mixed_rows(
+    config: PpoConfig, context: StageContext, renderer: chat.ChatRenderer, seed: int
+) -> tuple[Mixed | None, dict[str, Any]]:
+    """The rows of PPO-ptx, encoded as the stage `sft` encodes its own, and what became of them."""
+    if not config.ptx or config.ptx_coefficient == 0:
+        return None, {}
+    rows = SftConfig(data=config.ptx, max_length=config.ptx_max_length, decontaminate=config.decontaminate)
+    store, counts = encoded(rows, context, renderer)
+    return Mixed(store, config.ptx_batch_size, derive(seed, "ptx")), counts
