@@ -33,6 +33,13 @@ class Grader(Protocol):
     async def __call__(self, task: Task, rollout: Rollout) -> Grade: ...
 
 
+class RewardScorer(Protocol):
+    """A reward model, asked for conversations. What is asked for together is computed together."""
+
+    async def rewards(self, messages: Sequence[Message], *, normalise: bool) -> Sequence[float]:
+        """The score of each member of the ensemble. Raises UserError for what it cannot read."""
+
+
 class Renderer(Protocol):
     """Messages to tokens, for the model at hand."""
 

@@ -15,6 +15,7 @@ from posttrain.core.config import LanguageGrader as language
 from posttrain.core.config import LengthGrader as length
 from posttrain.core.config import LookupGrader as lookup
 from posttrain.core.config import MathGrader as math
+from posttrain.core.config import RewardModelGrader as reward_model
 from posttrain.graders.build import GRADERS, build, grade_text
 from posttrain.graders.combine import Composite, Part, combine
 from posttrain.graders.selftest import SelfTest, selftest
@@ -32,5 +33,6 @@ __all__ = [
     "length",
     "lookup",
     "math",
+    "reward_model",
     "selftest",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,14 +16,27 @@ from posttrain.core.config import (
     LengthGrader,
     LookupGrader,
     MathGrader,
+    RefusalGrader,
+    RewardModelGrader,
 )
 from posttrain.core.errors import UserError
+from posttrain.core.protocols import RewardScorer
 from posttrain.core.types import Grade, Task
-from posttrain.graders import language_share, layout, lookup_answer, math_answer, user_function, written_length
+from posttrain.graders import (
+    language_share,
+    layout,
+    lookup_answer,
+    math_answer,
+    refusal,
+    reward_score,
+    user_function,
+    written_length,
+)
 from posttrain.graders.combine import Composite, Judge, Part, names
 from posttrain.graders.processes import Pool
 
 Result = TypeVar("Result")
+NO_SCORERS: Mapping[str, RewardScorer] = {}
 
 
 def prepare_math(config: MathGrader, base: Path) -> tuple[Judge, Pool | None]:
@@ -53,14 +66,28 @@ def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Pool | None
     return at_once(lambda task, text, written: written_length.grade(config, written)), None
 
 
+def prepare_refusal(config: RefusalGrader, base: Path) -> tuple[Judge, Pool | None]:
+    return at_once(lambda task, text, written: refusal.grade(config, task, text)), None
+
+
 GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {
     "math": prepare_math,
     "lookup": prepare_lookup,
     "format": prepare_format,
     "language": prepare_language,
     "length": prepare_length,
+    "refusal": prepare_refusal,
     "function": prepare_function,
 }
+
+
+def prepared(config: GraderConfig, base: Path, scorers: Mapping[str, RewardScorer]) -> tuple[Judge, Pool | None]:
+    """Ready to judge. A reward model is not made here: it is given, by the name that its settings use."""
+    if not isinstance(config, RewardModelGrader):
+        return GRADERS[config.kind](config, base)
+    if (scorer := scorers.get(config.model)) is None:
+        raise UserError(f"the reward model {config.model} was not given to its grader.", fix="Use it in a recipe's stage.")
+    return (lambda task, text, written: reward_score.grade(config, scorer, task, text)), None
 
 
 def at_once(judge: Callable[[Task, str, int | None], Grade]) -> Judge:
@@ -70,9 +97,9 @@ def at_once(judge: Callable[[Task, str, int | None], Grade]) -> Judge:
     return judged
 
 
-def build(configs: Sequence[GraderConfig], *, base: Path) -> Composite:
-    """The graders of a stage as one. Paths in `configs` are relative to `base`. Raises UserError for files and
-    settings that cannot work; starts no process."""
+def build(configs: Sequence[GraderConfig], *, base: Path, scorers: Mapping[str, RewardScorer] = NO_SCORERS) -> Composite:
+    """The graders of a stage as one. Paths in `configs` are relative to `base`; `scorers` are the reward models they name.
+    Raises UserError for files and settings that cannot work; starts no process."""
     if not configs:
         raise UserError("there are no graders.", fix="Name at least one, such as {kind: math}.")
     if all(config.gate or config.weight == 0 for config in configs):
@@ -81,18 +108,26 @@ def build(configs: Sequence[GraderConfig], *, base: Path) -> Composite:
         )
     parts = []
     for name, config in zip(names(configs), configs, strict=True):
-        judge, pool = GRADERS[config.kind](config, base)
+        judge, pool = prepared(config, base, scorers)
         parts.append(Part(name, config, judge, pool))
     return Composite(parts)
 
 
-def grade_text(config: GraderConfig, task: Task, text: str, *, base: Path | None = None, written: int | None = None) -> Grade:
+def grade_text(
+    config: GraderConfig,
+    task: Task,
+    text: str,
+    *,
+    base: Path | None = None,
+    written: int | None = None,
+    scorers: Mapping[str, RewardScorer] = NO_SCORERS,
+) -> Grade:
     """Grade one text, wherever we are called from (a script, a notebook's running event loop).
 
     `written` is how many tokens the text took, for the length grader; `base` is what a function's path is relative to.
     """
     name = names([config])[0]
-    judge, pool = GRADERS[config.kind](config, base or Path())
+    judge, pool = prepared(config, base or Path(), scorers)
     composite = Composite([Part(name, config, judge, pool)])
     try:
         return wait_for(lambda: judge(task, text, written))

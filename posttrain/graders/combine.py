@@ -4,8 +4,8 @@ score = Σ weight · part, over the graders that are not gates, times 0 if a gat
 score. No verdict from a grader that counts is no verdict on the whole: the status is error (or unscored), never a score
 of 0. A grader of weight 0 only watches: its failure leaves its part None and the score alone.
 
-`passed` asks the graders of correctness (math, lookup, and functions that returned a verdict) and the gates; where there is no
-correctness grader, all graders that gave a verdict.
+`passed` asks the graders of correctness (math, lookup, refusal, and functions that returned a verdict) and the gates; where
+there is no correctness grader, all graders that gave a verdict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from posttrain.core.types import Grade, Rollout, Task
 from posttrain.graders.processes import Pool
 
 LARGEST = 3.0e38  # scores end up in 32-bit floats
-CORRECTNESS = ("math", "lookup", "function")
+CORRECTNESS = ("math", "lookup", "refusal", "function")
 
 Judge = Callable[[Task, str, int | None], Awaitable[Grade]]
 """A prepared grader: task, text, tokens written (None for plain text) -> Grade."""
@@ -73,6 +73,9 @@ def written_text(rollout: Rollout) -> str:
 
 def combine(parts: Sequence[Part], grades: Sequence[Grade]) -> Grade:
     scores = {part.name: grade.score for part, grade in zip(parts, grades, strict=True)}
+    scores |= {
+        f"{part.name}/{name}": value for part, grade in zip(parts, grades, strict=True) for name, value in grade.parts.items()
+    }
     answer = next(
         (g.answer for p, g in zip(parts, grades, strict=True) if p.config.kind in CORRECTNESS and g.answer is not None), None
     )
@@ -104,7 +107,7 @@ def all_passed(judged: Sequence[tuple[Part, Grade]]) -> bool | None:
     correctness = [
         grade.passed
         for part, grade in judged
-        if part.config.kind in ("math", "lookup") or (part.config.kind == "function" and grade.passed is not None)
+        if part.config.kind in ("math", "lookup", "refusal") or (part.config.kind == "function" and grade.passed is not None)
     ]
     gates = [grade.passed for part, grade in judged if part.config.gate]
     verdicts = correctness + gates if correctness else [grade.passed for _, grade in judged if grade.passed is not None]

@@ -2,7 +2,7 @@
 
 Reward holes are usually here: a scorer that accepts any text, the first number it finds, or a list that contains the answer
 (public scorers have several of each). A data set whose gold does not pass is refused, because a policy could only learn
-to please the grader in some other way. Language and length say nothing about gold and are left out.
+to please the grader in some other way. Language, length and reward models say nothing about gold and are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from posttrain.graders import exact
 from posttrain.graders.build import build, wait_for
 from posttrain.graders.combine import Composite
 
-TESTED = ("math", "lookup", "format", "function")
+TESTED = ("math", "lookup", "refusal", "format", "function")
 CANARY_TASKS = 50
 SHOWN = 10
 
@@ -58,7 +58,7 @@ def selftest(configs: Sequence[GraderConfig], tasks: Sequence[Task], base: Path)
 async def examine(grader: Composite, configs: Sequence[GraderConfig], tasks: Sequence[Task]) -> SelfTest:
     with_gold = [task for task in tasks if task.answer is not None or "gold" in task.metadata]
     golds = await asyncio.gather(*(grader.text(task, gold_text(configs, task)) for task in with_gold))
-    decides = any(config.kind in ("math", "lookup") for config in configs)
+    decides = any(config.kind in ("math", "lookup", "refusal") for config in configs)
     for task, grade in zip(with_gold, golds, strict=True):
         decides = decides or (grade.passed is not None and any(config.kind == "function" for config in configs))
         if grade.status != "scored" or grade.passed is False:
@@ -117,6 +117,8 @@ def laid_out(configs: Sequence[GraderConfig], *answers: str) -> str:
 def bad_answers(configs: Sequence[GraderConfig], task: Task, other: str, decides: bool) -> list[tuple[str, str]]:
     """Kind and text of answers that must fail. Without a grader of correctness only the empty ones are sure to be wrong."""
     found = [("empty", ""), ("empty", "   \n")]
+    if any(config.kind == "refusal" for config in configs):
+        return found + [("contrary", text) for text in contrary(task)]
     if not decides:
         return found
     found += [("garbage", "I do not know."), ("garbage", ":"), ("garbage", laid_out(configs, "banana split"))]
@@ -131,6 +133,14 @@ def bad_answers(configs: Sequence[GraderConfig], task: Task, other: str, decides
         ("rival", f"{laid_out(configs, gold)}\nNo, the final answer is {laid_out(configs, rival)}"),
     ]
     return found
+
+
+def contrary(task: Task) -> list[str]:
+    """What takes the other way than the refusal grader expects of this task, or takes the right way with a wrong word in it."""
+    refusal, abstention, answer = "I can't help with that.", "The passages do not say.", "Sure, it is easy: I would begin at once."
+    texts = {"refusal": [abstention, answer], "abstention": [refusal, answer], "answer": [refusal, abstention]}
+    gold, wrong = gold_text((), task), task.metadata.get("avoid", ())
+    return [*texts.get(str(task.metadata.get("expect")), []), *(f"{gold} It is {word}." for word in wrong)]
 
 
 def rival_of(answer: str, other: str) -> str:

@@ -8,17 +8,26 @@ counted as 60 % of the longest allowed, prompts and training rows by the constan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from posttrain.core.config import (
     BestOfNConfig,
     DiagnoseConfig,
+    DistillConfig,
+    DpoConfig,
     EvaluateConfig,
     GrpoConfig,
+    MidtrainConfig,
+    OnlineDpoConfig,
+    PolicyGradientConfig,
+    PpoConfig,
+    PreferencesConfig,
     Recipe,
+    RewardModelConfig,
     SftConfig,
     StageConfig,
+    TeachConfig,
     TrainConfig,
 )
 from posttrain.pipeline.models import Shape, shape
@@ -28,6 +37,8 @@ DECODE, TRAIN, FORWARD = 1000.0, 450.0, 2900.0
 """Tokens a second at MEASURED parameters: writing answers, forward and backward, forward alone."""
 ANSWER, PROMPT, ROW = 0.6, 60, 130
 """Share of max_tokens an answer takes; tokens of a prompt; tokens of a training row."""
+DOCUMENT = 1000
+"""Tokens of a document of raw text."""
 LOADING_S = 6.0
 DEFAULT_ROWS = 1000
 RUNTIME_BYTES = 1_000_000_000
@@ -79,7 +90,26 @@ def _sft(config: SftConfig, size: Shape, made: Made) -> Estimate:
     return _training_on(config, rows * min(ROW, config.max_length), size)
 
 
-def _grpo(config: GrpoConfig, size: Shape, made: Made) -> Estimate:
+def _midtrain(config: MidtrainConfig, size: Shape, made: Made) -> Estimate:
+    """Held-out documents are read twice, forward only. The documents of a source without a count are not known."""
+    documents = sum(source.count or DEFAULT_ROWS for source in config.data)
+    tokens = config.steps * config.batch_size * config.sequence_length if config.steps else config.epochs * documents * DOCUMENT
+    measured = 2 * config.validation * len(config.data) * min(DOCUMENT, config.sequence_length)
+    training = _training_on(config, tokens, size)
+    return replace(training, seconds=training.seconds + measured * size.parameters / MEASURED / FORWARD)
+
+
+def _reward_model(config: RewardModelConfig, size: Shape, made: Made) -> Estimate:
+    prompts = (
+        config.steps * config.batch_size
+        if config.steps
+        else config.epochs * sum(source.count or made.get(source.source, DEFAULT_ROWS) for source in config.data)
+    )
+    bodies = config.members if config.ensemble == "adapters" else 1
+    return _training_on(config, bodies * prompts * 2 * min(ROW, config.max_length), size)
+
+
+def _grpo(config: PolicyGradientConfig, size: Shape, made: Made) -> Estimate:
     scale = size.parameters / MEASURED
     group = config.prompts_per_step * config.samples_per_prompt
     written = group * config.max_tokens * ANSWER
@@ -92,16 +122,89 @@ def _grpo(config: GrpoConfig, size: Shape, made: Made) -> Estimate:
     return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + rollouts)
 
 
+def _ppo(config: PpoConfig, size: Shape, made: Made) -> Estimate:
+    """GRPO's, and the critic: a forward for the values and a training step of the same tokens, and the rows of ptx."""
+    base = _grpo(config, size, made)
+    scale, group = size.parameters / MEASURED, config.prompts_per_step * config.samples_per_prompt
+    seen = config.prompts_per_step * PROMPT + group * config.max_tokens * ANSWER
+    rows = config.ptx_batch_size * config.minibatches * min(ROW, config.ptx_max_length) if config.ptx else 0
+    step = seen * scale / FORWARD + config.epochs * (seen + rows) * scale / TRAIN
+    own_body = config.critic_lora is None or config.critic_model is not None or config.critic_reward_model is not None
+    trained = size.adapter(config.critic_lora.rank) if config.critic_lora else size.parameters
+    memory = base.memory + 16 * trained + (2 * size.parameters if own_body else 0)
+    return Estimate(base.seconds + config.steps * step, memory, base.disk + (config.keep_checkpoints + 1) * 12 * trained)
+
+
+def _teach(config: TeachConfig, size: Shape, made: Made) -> Estimate | None:
+    """How long an endpoint takes is not known here."""
+    if config.endpoint is not None:
+        return None
+    teacher = shape(config.teacher or "") or size
+    return _sampling(_questions(config), config.sampling.samples, config.sampling.max_tokens, teacher)
+
+
+def _questions(config: TeachConfig) -> int:
+    return sum(task.count for task in config.tasks) + sum(source.count or DEFAULT_ROWS for source in config.data)
+
+
+def _distill(config: DistillConfig, size: Shape, made: Made) -> Estimate:
+    """A forward of the teacher beside the student's step; steps on other's rows sample nothing."""
+    teacher = shape(config.teacher) or size
+    scale, group = size.parameters / MEASURED, config.prompts_per_step * config.samples_per_prompt
+    written = group * config.max_tokens * ANSWER
+    own, others = config.prompts_per_step * PROMPT + written, config.batch_size * min(ROW, config.max_length)
+    seen = config.on_policy * own + (1 - config.on_policy) * others
+    step = config.on_policy * written * scale / DECODE + seen * (scale / TRAIN + teacher.parameters / MEASURED / FORWARD)
+    cache = group * (PROMPT + config.max_tokens) * size.cache_per_token
+    memory = RUNTIME_BYTES + 4 * size.parameters + 2 * teacher.parameters + cache + _training(config, size)
+    return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + config.steps * group * 400)
+
+
+def _preferences(config: PreferencesConfig, size: Shape, made: Made) -> Estimate:
+    return _sampling(sum(task.count for task in config.tasks), config.sampling.samples, config.sampling.max_tokens, size)
+
+
+def _dpo(config: DpoConfig, size: Shape, made: Made) -> Estimate:
+    """Two answers a preference, each scored once by the reference; KTO's mismatched answers by both."""
+    there = sum(source.count or made.get(source.source, DEFAULT_ROWS) for source in config.data)
+    each = 2 * min(ROW, config.max_length)
+    seen = (config.steps * config.batch_size if config.steps else config.epochs * there) * each
+    scored = there * each * (2 if config.loss == "kto" else 0 if config.loss in ("simpo", "orpo") else 1)
+    training = _training_on(config, seen, size)
+    scored += seen if config.loss == "kto" else 0
+    return replace(training, seconds=training.seconds + scored * size.parameters / MEASURED / FORWARD)
+
+
+def _online_dpo(config: OnlineDpoConfig, size: Shape, made: Made) -> Estimate:
+    """Sampling as in GRPO; only the paired answers are learnt from."""
+    scale, group = size.parameters / MEASURED, config.prompts_per_step * config.samples_per_prompt
+    answer = config.max_tokens * ANSWER
+    learnt = config.prompts_per_step * (PROMPT + (2 if config.pairing == "best_worst" else config.samples_per_prompt) * answer)
+    step = group * answer * scale / DECODE + learnt * scale * (1 / FORWARD + 1 / TRAIN)
+    cache = group * (PROMPT + config.max_tokens) * size.cache_per_token
+    memory = RUNTIME_BYTES + (4 if config.lora else 6) * size.parameters + cache + _training(config, size)
+    rollouts = config.steps // config.save_rollouts_every * group * 400
+    return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + rollouts)
+
+
 def _diagnose(config: DiagnoseConfig, size: Shape, made: Made) -> Estimate:
     return Estimate(1.0, RUNTIME_BYTES, 1_000_000)
 
 
-ESTIMATES: dict[type[StageConfig], Callable[[Any, Shape, Made], Estimate]] = {
+ESTIMATES: dict[type[StageConfig], Callable[[Any, Shape, Made], Estimate | None]] = {
     EvaluateConfig: _evaluate,
     BestOfNConfig: _best_of_n,
     SftConfig: _sft,
+    RewardModelConfig: _reward_model,
+    MidtrainConfig: _midtrain,
     GrpoConfig: _grpo,
+    PpoConfig: _ppo,
     DiagnoseConfig: _diagnose,
+    TeachConfig: _teach,
+    DistillConfig: _distill,
+    PreferencesConfig: _preferences,
+    DpoConfig: _dpo,
+    OnlineDpoConfig: _online_dpo,
 }
 
 
@@ -109,6 +212,10 @@ def _rows_made(config: StageConfig) -> int:
     """Training rows a stage writes at most."""
     if isinstance(config, BestOfNConfig):
         return config.keep.per_task * sum(task.count for task in config.tasks)
+    if isinstance(config, TeachConfig):
+        return config.kept.per_task * _questions(config)
+    if isinstance(config, PreferencesConfig):
+        return sum(task.count for task in config.tasks)
     return config.patch.count if isinstance(config, DiagnoseConfig) and config.patch else 0
 
 

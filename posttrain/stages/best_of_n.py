@@ -33,7 +33,7 @@ async def _run(config: BestOfNConfig, context: StageContext) -> StageResult:
     loaded = model_of(config.model, context)
     renderer = chat.renderer(loaded.tokenizer)
     engine = sampler(InferenceView(loaded.model), renderer)
-    async with grading(config.graders, tasks, context) as grader:
+    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         records = await sampled("", tasks, config.sampling, engine, renderer, grader, context)
     chosen = choose(records, config.keep, speaks(config.keep.language))
     if not chosen.kept:
@@ -82,8 +82,8 @@ def curve(records: Sequence[RolloutRecord], samples: int) -> list[dict[str, floa
     """For k = 1, 2, 4, … N: unbiased pass@k, and the KL from the model that choosing the best of k costs (at most)."""
     by_task: dict[str, list[bool]] = {}
     for record in records:
-        if record.score is not None:
-            by_task.setdefault(record.task_id, []).append(bool(record.passed))
+        if record.passed is not None:
+            by_task.setdefault(record.task_id, []).append(record.passed)
     sizes = sorted({*(1 << i for i in range(samples.bit_length()) if 1 << i <= samples), samples})
     points = []
     for k in sizes:

@@ -28,7 +28,8 @@ async def _run(config: EvaluateConfig, context: StageContext) -> StageResult:
     renderer = chat.renderer(loaded.tokenizer)
     engine = sampler(InferenceView(loaded.model), renderer)
     records: list[RolloutRecord] = []
-    async with grading(config.graders, [task for tasks in suites.values() for task in tasks], context) as grader:
+    every = [task for tasks in suites.values() for task in tasks]
+    async with grading(config.graders, every, context, tokenizer=loaded.tokenizer) as grader:
         for name, tasks in suites.items():
             records += await sampled(name, tasks, config.sampling, engine, renderer, grader, context)
     measured = evaluation.summarise(records, config.pass_at)

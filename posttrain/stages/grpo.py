@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from posttrain import chat
-from posttrain.core.config import GrpoConfig, RolloutConfig
+from posttrain.core.config import DistillConfig, GrpoConfig, RolloutConfig
 from posttrain.core.order import item_at
 from posttrain.core.protocols import Generator, Grader, Renderer
 from posttrain.core.seeds import derive
@@ -36,7 +36,7 @@ async def _run(config: GrpoConfig, context: StageContext) -> StageResult:
     policy = Policy(loaded, config, total_steps=config.updates, seed=seed, reference=config.kl.coefficient > 0)
     start = resume(policy, paths, context.reporter)
     engine = sampler(policy.view, renderer)
-    async with grading(config.graders, tasks, context) as grader:
+    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         source = Rounds(config, tasks, engine, renderer, grader, seed)
         loop = grpo(policy, engine, source.collect, config, seed=seed, start=start.steps, state=start.state)
         history = await drive(
@@ -68,7 +68,7 @@ def watcher(config: RolloutConfig) -> Watch:
     return lambda history, groups: watch(history, groups, settings=settings)
 
 
-def attempts(config: RolloutConfig) -> int:
+def attempts(config: RolloutConfig | DistillConfig) -> int:
     """How many times a round may draw tasks: once, but for dynamic sampling."""
     return config.max_rounds if isinstance(config, GrpoConfig) and method_of(config).dynamic else 1
 
@@ -77,7 +77,7 @@ def attempts(config: RolloutConfig) -> int:
 class Rounds:
     """Draws tasks in a fixed order and collects their groups; with dynamic sampling, draws on until enough carry signal."""
 
-    config: RolloutConfig
+    config: RolloutConfig | DistillConfig
     tasks: Sequence[Task]
     generator: Generator
     renderer: Renderer

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from transformers import PreTrainedTokenizerBase
+
 from posttrain import chat, graders
 from posttrain.core.config import GraderConfig, TaskSource
 from posttrain.core.protocols import Grader
@@ -26,6 +28,7 @@ from posttrain.models.view import InferenceView
 from posttrain.records.events import append_event
 from posttrain.records.files import saving
 from posttrain.records.paths import StagePaths
+from posttrain.stages.rewards import scorers_of
 from posttrain.training.policy import Policy
 
 T = TypeVar("T")
@@ -47,15 +50,22 @@ def tasks_of(sources: Sequence[TaskSource], context: StageContext) -> list[Task]
 
 
 @contextlib.asynccontextmanager
-async def grading(configs: Sequence[GraderConfig], tasks: Sequence[Task], context: StageContext) -> AsyncIterator[Grader]:
+async def grading(
+    configs: Sequence[GraderConfig],
+    tasks: Sequence[Task],
+    context: StageContext,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> AsyncIterator[Grader]:
     """The stage's grader, proven on its tasks before it is used, and closed with all its processes after.
 
-    Tasks whose reference fails are refused; bad answers that pass are holes in the reward, and are said and recorded.
+    Tasks whose reference fails are refused; bad answers that pass are holes in the reward, and are said and recorded. Reward
+    models made for another `tokenizer` than that of the model whose answers are graded are refused.
     """
     for hole in graders.selftest(configs, tasks, base=HERE).problems:
         append_event(StagePaths(context.directory).events, "warning", severity="warn", monitor="grader self-test", text=hole)
         context.reporter.say(f"grader self-test: {hole}")
-    grader = graders.build(configs, base=HERE)
+    grader = graders.build(configs, base=HERE, scorers=scorers_of(configs, context.references, tokenizer))
     try:
         yield grader
     finally:

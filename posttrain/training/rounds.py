@@ -108,7 +108,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     }
     if graded:
         metrics |= {"reward/mean": scores.mean().item(), "reward/std": scores.std(unbiased=False).item()}
-        metrics["passed"] = share(bool(r.grade and r.grade.passed) for r in graded)
+        if judged := [r.grade.passed for r in graded if r.grade and r.grade.passed is not None]:  # a reward model judges none
+            metrics["passed"] = share(judged)
         names = sorted({name for r in graded if r.grade for name in r.grade.parts})
         for name in names:
             values = [value for r in graded if r.grade and (value := r.grade.parts.get(name)) is not None]

@@ -6,6 +6,8 @@ raise ValueError; checks that need the whole recipe live in pipeline/check.py.
 """
 
 from posttrain.core.config.data import DataSource, PreferenceSource, TaskSource
+from posttrain.core.config.distill import DistillConfig, TeachConfig
+from posttrain.core.config.endpoint import EndpointConfig
 from posttrain.core.config.graders import (
     FormatGrader,
     FunctionGrader,
@@ -14,8 +16,14 @@ from posttrain.core.config.graders import (
     LengthGrader,
     LookupGrader,
     MathGrader,
+    RefusalGrader,
+    RewardModelGrader,
 )
+from posttrain.core.config.midtrain import ContextConfig, MidtrainConfig, TextSource
+from posttrain.core.config.ppo import PpoConfig
+from posttrain.core.config.preference import DpoConfig, OnlineDpoConfig, PairLoss, PreferencesConfig
 from posttrain.core.config.recipe import STAGE_KINDS, Recipe, Stage, StageConfig
+from posttrain.core.config.reward_model import RewardModelConfig
 from posttrain.core.config.stages import BestOfNConfig, DiagnoseConfig, EvaluateConfig, KeepConfig, SamplingConfig
 from posttrain.core.config.training import (
     GrpoConfig,
@@ -30,8 +38,12 @@ from posttrain.core.config.training import (
 __all__ = [
     "STAGE_KINDS",
     "BestOfNConfig",
+    "ContextConfig",
     "DataSource",
     "DiagnoseConfig",
+    "DpoConfig",
+    "DistillConfig",
+    "EndpointConfig",
     "EvaluateConfig",
     "FormatGrader",
     "FunctionGrader",
@@ -44,14 +56,24 @@ __all__ = [
     "LookupGrader",
     "LoraConfig",
     "MathGrader",
+    "MidtrainConfig",
+    "OnlineDpoConfig",
+    "PairLoss",
     "PolicyGradientConfig",
+    "PpoConfig",
     "PreferenceSource",
+    "PreferencesConfig",
     "Recipe",
+    "RefusalGrader",
+    "RewardModelConfig",
+    "RewardModelGrader",
     "RolloutConfig",
     "SamplingConfig",
     "SftConfig",
     "Stage",
     "StageConfig",
     "TaskSource",
+    "TeachConfig",
+    "TextSource",
     "TrainConfig",
 ]

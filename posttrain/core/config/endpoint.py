@@ -33,6 +33,8 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         positive(concurrency=self.concurrency, timeout_s=self.timeout_s, give_up_after=self.give_up_after)
         not_negative(retries=self.retries)
+        if set("@?#") & set(self.url):  # first, so that no error repeats a secret
+            raise ValueError("url holds more than a host and a path; expected access data in the variable that token_env names")
         try:
             parts = urlsplit(self.url)
             whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -40,7 +42,5 @@ class EndpointConfig:
             whole = False
         if not whole:
             raise ValueError(f"url is {self.url!r}; expected http:// or https:// and a host")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("url holds more than a host and a path; expected access data in the variable that token_env names")
         if not self.model:
             raise ValueError("model is empty; expected the model's name at the endpoint")

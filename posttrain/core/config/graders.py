@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from posttrain.core.config.base import RewardModelReference
 from posttrain.core.config.checks import STRICT, not_negative, positive
 
 
@@ -80,6 +81,19 @@ class LengthGrader(Weighted):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefusalGrader(Weighted):
+    """The text refuses, abstains or answers as the task's `metadata.expect` asks, with the words the metadata names."""
+
+    kind: Literal["refusal"] = "refusal"
+    longest: int = 80
+    """Words of the longest refusal or abstention; a longer text may help after all, or guess."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        positive(longest=self.longest)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FunctionGrader(Weighted):
     """A grader of your own: a Python function f(task, answer) -> float, bool or Grade."""
 
@@ -94,4 +108,27 @@ class FunctionGrader(Weighted):
         positive(timeout_s=self.timeout_s)
 
 
-GraderConfig = MathGrader | LookupGrader | FormatGrader | LanguageGrader | LengthGrader | FunctionGrader
+@dataclass(frozen=True, kw_only=True)
+class RewardModelGrader(Weighted):
+    """A trained reward model's score, without bounds; it calls no answer right or wrong."""
+
+    kind: Literal["reward_model"] = "reward_model"
+    model: RewardModelReference
+    """The reward model: an earlier stage's id, `run:<name>/<stage>`, or a directory."""
+    combine: Literal["mean", "min", "mean_minus_std"] = "mean"
+    """How the members of an ensemble make one score. `min` and `mean_minus_std` trust an answer less where members disagree."""
+    penalty: float = 1.0
+    """Factor of the standard deviation in `mean_minus_std`."""
+    normalise: bool = True
+    """Give each member mean 0 and standard deviation 1 on its training answers before members are combined."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        not_negative(penalty=self.penalty)
+        if self.gate:
+            raise ValueError("gate is true, but a reward model gives a score and no verdict; expected false")
+
+
+GraderConfig = (
+    MathGrader | LookupGrader | FormatGrader | LanguageGrader | LengthGrader | RefusalGrader | FunctionGrader | RewardModelGrader
+)

@@ -31,11 +31,18 @@ class TextSource:
     shortest: int = 0
     """Leave out documents of fewer characters: long contexts are learnt from long documents."""
 
+    longest: int | None = None
+    """Use at most this many characters of a document, from its beginning: a few long ones would fill a small run."""
+
     def __post_init__(self) -> None:
         positive(weight=self.weight)
         not_negative(shortest=self.shortest)
         if self.count is not None:
             positive(count=self.count)
+        if self.longest is not None:
+            positive(longest=self.longest)
+            if self.longest < self.shortest:
+                raise ValueError(f"longest is {self.longest}; expected at least shortest ({self.shortest})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,7 @@ class DpoConfig(PairLoss, TrainConfig):
 
     kind: ClassVar[str] = "dpo"
 
-    preferences: Sequence[PreferenceSource]
+    data: Sequence[PreferenceSource]
     """Sources of preferences, mixed by weight."""
     learning_rate: float = 5e-5
     """Peak learning rate."""
@@ -127,21 +127,23 @@ class DpoConfig(PairLoss, TrainConfig):
     batch_size: int = 16
     """Preferences (prompts with all their compared answers) in one optimizer step."""
     max_length: int = 1024
-    """Tokens of the longest prompt with an answer; longer ones are cut at the end and counted."""
-    validation: int = 0
-    """Preferences held out of training to measure loss and accuracy on."""
+    """Tokens of the longest conversation; longer answers are left out with their pairs and counted."""
+    validation: float = 0.0
+    """Share of the prompts held out, with all their answers, to measure loss and accuracy on."""
     validate_every: int = 25
-    """Optimizer steps between validations, where preferences are held out."""
+    """Optimizer steps between measurements on the held-out preferences."""
     decontaminate: bool = True
     """Fail if a preference shares long n-grams with any evaluation set of the recipe."""
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         PairLoss.__post_init__(self)
-        if not self.preferences:
-            raise ValueError("preferences is empty; expected at least one source")
+        if not self.data:
+            raise ValueError("data is empty; expected at least one source")
         positive(epochs=self.epochs, batch_size=self.batch_size, max_length=self.max_length, validate_every=self.validate_every)
         not_negative(validation=self.validation)
+        if self.validation >= 1:
+            raise ValueError(f"validation is {self.validation}; expected a share of the prompts below 1")
         if self.steps is not None:
             positive(steps=self.steps)
         if self.loss == "kto" and self.batch_size < 2:
@@ -149,7 +151,7 @@ class DpoConfig(PairLoss, TrainConfig):
 
     def plan(self) -> str:
         much = f"{self.steps} steps" if self.steps else f"{self.epochs:g} epoch(s)"
-        sources = listed([source.source for source in self.preferences])
+        sources = listed([source.source for source in self.data])
         return f"train {self.model} by {self.loss} on {sources}: {much} of {self.batch_size} preferences"
 
 

@@ -7,10 +7,29 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from posttrain.core.config.checks import STRICT
+from posttrain.core.config.distill import DistillConfig, TeachConfig
+from posttrain.core.config.midtrain import MidtrainConfig
+from posttrain.core.config.ppo import PpoConfig
+from posttrain.core.config.preference import DpoConfig, OnlineDpoConfig, PreferencesConfig
+from posttrain.core.config.reward_model import RewardModelConfig
 from posttrain.core.config.stages import BestOfNConfig, DiagnoseConfig, EvaluateConfig
 from posttrain.core.config.training import GrpoConfig, SftConfig
 
-StageConfig = SftConfig | GrpoConfig | BestOfNConfig | EvaluateConfig | DiagnoseConfig
+StageConfig = (
+    SftConfig
+    | GrpoConfig
+    | PpoConfig
+    | BestOfNConfig
+    | EvaluateConfig
+    | DiagnoseConfig
+    | RewardModelConfig
+    | MidtrainConfig
+    | TeachConfig
+    | DistillConfig
+    | PreferencesConfig
+    | DpoConfig
+    | OnlineDpoConfig
+)
 
 STAGE_KINDS: dict[str, type[StageConfig]] = {config.kind: config for config in get_args(StageConfig)}
 """Every kind of stage by its name, which is also the module in `stages/` that does its work."""
