@@ -1,8 +1,9 @@
 """Training rows that hold evaluation tasks: shared word 13-grams (GPT-3, arXiv:2005.14165, appendix C), and whole prompts.
 
 A prompt too short for an n-gram, such as "What is 17 + 25?", overlaps with a row whose user turn is the same prompt; longer
-prompts are looked for anywhere in the row. Words are compared in lower case and without punctuation, but with signs of
-arithmetic: 17 + 25 is not 17 - 25. System prompts do not count, they are shared on purpose.
+prompts are looked for anywhere in the row. A question that follows other turns ("Which one was second?") is the same only
+after the same turns of the user; as the first turn of a row it counts as it stands. Words are compared in lower case and without
+punctuation, but with signs of arithmetic: 17 + 25 is not 17 - 25. System prompts do not count, they are shared on purpose.
 
 Questions made from one template share long n-grams and are not copies of each other. So an n-gram that stands in more than
 `common` different evaluation prompts does not count (GPT-3 ignored those with more than ten matches), nor does a question
@@ -66,11 +67,13 @@ class Index:
     def __init__(self, tasks: Sequence[Task], *, n: int = 13, common: int = 10) -> None:
         self._n = n
         self._whole: dict[Words, str] = {}
+        self._asked: dict[tuple[Words, Words], str] = {}  # by what the user said before it, too
         for task in tasks:
             # The last user turn asks the question; those before it are examples or talk.
-            asked = next((message.content for message in reversed(task.messages) if message.role == "user"), "")
-            if text := words(asked):
-                self._whole.setdefault(text, task.id)
+            said = [words(message.content) for message in task.messages if message.role == "user"]
+            if said and said[-1]:
+                self._whole.setdefault(said[-1], task.id)
+                self._asked.setdefault((sum(said[:-1], ()), said[-1]), task.id)
         self._numbers = [_numbers(text) for text in self._whole]
         self._ids = list(self._whole.values())
         # n-gram -> the positions in `_ids` of the prompts it stands in
@@ -82,10 +85,14 @@ class Index:
 
     def match(self, example: Example) -> Overlap | None:
         """The first task that the row holds, or None."""
+        before: Words = ()
         for role, content in _texts(example):
             text = words(content)
             if role == "user" and text in self._whole:
-                return Overlap(example.origin, " ".join(text), self._whole[text])
+                alone = self._asked.get(((), text)) or (self._whole[text] if not before else None)
+                if same := alone or self._asked.get((before, text)):
+                    return Overlap(example.origin, " ".join(text), same)
+            before += text if role == "user" else ()
             found = self._inside(text) if self._ngrams else None
             if found is not None:
                 return Overlap(example.origin, " ".join(found[0]), self._ids[found[1]])

@@ -24,6 +24,7 @@ EVERYTHING = {
     "arithmetic": {"operations": ["add", "subtract", "multiply", "divide"], "digits": [1, 2, 3, 4], "terms": [2, 3, 4, 5]},
     "word_problems": {},
     "lookup": {"rows": [2, 3, 4, 5, 6]},
+    "needle": {"words": [25, 50], "needles": [1, 2, 4, 8]},
     "strings": {"lengths": [3, 4, 5, 6]},
 }
 SIGNS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
@@ -41,7 +42,7 @@ def value(expression: str) -> Fraction:
     return of(ast.parse(expression, mode="eval").body)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_train_and_test_never_meet(name: str) -> None:
     """Thousands of problems with different seeds and options: no id, no question on both sides."""
     train = [*tasks(name, count=4000, seed=1, options=EVERYTHING[name]), *tasks(name, count=1000, seed=2)]
@@ -66,7 +67,7 @@ def test_split_is_one_in_five() -> None:
     assert 0.18 < share < 0.22
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_same_seed_same_tasks_and_ids_are_unique(name: str) -> None:
     first, again, other = (tasks(name, count=200, seed=seed) for seed in (5, 5, 6))
     assert first == again
@@ -139,7 +140,7 @@ def test_derivations_by_hand() -> None:
     assert steps("+", [1, 2, 3]) == "1+2=3. 3+3=6."
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", EVERYTHING)
 @pytest.mark.parametrize("style", ["think_answer", "think_equation", "answer_only", "boxed"])
 def test_every_demonstration_passes_its_grader(name: str, style: str) -> None:
     options = EVERYTHING[name]
@@ -165,14 +166,14 @@ def wait_for_grade(grader, task: Task, text: str):  # type: ignore[no-untyped-de
     return wait_for(lambda: grader.text(task, text))
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_graders_prove_themselves_on_the_built_in_sets(name: str) -> None:
     for configs in ([GRADER[SETS[name].grader]], [GRADER[SETS[name].grader], FormatGrader()]):
         result = selftest(configs, tasks(name, split="test", count=60, seed=13), Path())
         assert result.ok, result.problems
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_thinking_is_short(name: str) -> None:
     """Counted as small tokenizers count digits, signs and tags: an upper bound that a toy model and a 135M model can learn."""
     for conversation in demonstrations(name, count=500, seed=14):

@@ -9,12 +9,12 @@ the problem itself, so no seed, count or option can move it to the other side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from posttrain.core.errors import UserError, did_you_mean
 from posttrain.core.types import Conversation, Task
-from posttrain.data.builtin import arithmetic, lookup, strings, word_problems
+from posttrain.data.builtin import arithmetic, derivations, dialogue, guardrail, lookup, needle, retrieval, strings, word_problems
 from posttrain.data.builtin.layouts import INSTRUCTIONS, STYLES, demonstration, task
 from posttrain.data.builtin.problems import Problem, TaskSet, chosen, draw
 
@@ -22,7 +22,12 @@ SETS: dict[str, TaskSet] = {
     "arithmetic": arithmetic.SET,
     "word_problems": word_problems.SET,
     "lookup": lookup.SET,
+    "needle": needle.SET,
     "strings": strings.SET,
+    "dialogue": dialogue.SET,
+    "derivations": derivations.SET,
+    "retrieval": retrieval.SET,
+    "guardrail": guardrail.SET,
 }
 
 __all__ = ["SETS", "Problem", "TaskSet", "demonstrations", "problems", "tasks"]
@@ -36,7 +41,7 @@ def tasks(
     options = dict(options or {})
     if "style" in options:
         raise UserError("option style is for demonstrations; tasks have none.", fix="Use instruction to ask for a layout.")
-    instruction = one_of(name, "instruction", options.pop("instruction", None), INSTRUCTIONS, "none")
+    instruction = one_of(name, "instruction", options.pop("instruction", None))
     return [
         task(name, split, problem, instruction) for problem in problems(name, split=split, count=count, seed=seed, options=options)
     ]
@@ -47,8 +52,8 @@ def demonstrations(
 ) -> list[Conversation]:
     """The same problems with a right answer, laid out by option `style`. Raises as `tasks` does."""
     options = dict(options or {})
-    style = one_of(name, "style", options.pop("style", None), STYLES, "think_answer")
-    instruction = one_of(name, "instruction", options.pop("instruction", None), INSTRUCTIONS, "none")
+    style = one_of(name, "style", options.pop("style", None))
+    instruction = one_of(name, "instruction", options.pop("instruction", None))
     found = problems(name, split=split, count=count, seed=seed, options=options)
     return [demonstration(name, split, problem, instruction, style) for problem in found]
 
@@ -67,14 +72,12 @@ def problems(name: str, *, split: str, count: int, seed: int, options: Mapping[s
     return draw(task_set, picked, split=split, count=count, seed=seed)
 
 
-def one_of(name: str, option: str, value: Any, known: Iterable[str], default: str) -> str:
+def one_of(name: str, option: str, value: Any) -> str:
+    """The style or instruction asked for, or the set's default. An instruction can only ask for a style that the set has."""
+    styles = SETS[name].styles if name in SETS else tuple(STYLES)
+    known = styles if option == "style" else ("none", *(layout for layout in INSTRUCTIONS if layout in styles))
     if value is None:
-        return default
-    known = list(known)
-    if name in SETS and SETS[name].grader == "lookup":
-        known = [layout for layout in known if layout != "boxed"]  # the lookup grader reads no boxes
-    if name != "arithmetic":
-        known = [layout for layout in known if layout != "think_equation"]  # the other sets' questions are no equations
+        return known[0]
     if value not in known:
         raise UserError(f"option {option} of builtin:{name} is {value!r}.", fix=did_you_mean(str(value), known))
     return str(value)

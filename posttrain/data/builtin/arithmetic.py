@@ -132,4 +132,4 @@ def partial_products(first: int, second: int) -> str:
     return " ".join(products)
 
 
-SET = TaskSet("arithmetic", "math", OPTIONS, problem)
+SET = TaskSet("arithmetic", "math", OPTIONS, problem, ("think_answer", "think_equation", "answer_only", "boxed"))

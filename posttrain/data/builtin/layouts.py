@@ -19,23 +19,25 @@ STYLES: dict[str, Callable[[Problem], str]] = {
     "think_equation": lambda problem: f"<think>{problem.equation}</think><answer>{problem.answer}</answer>",
     "answer_only": lambda problem: problem.answer,
     "boxed": lambda problem: f"{problem.steps} \\boxed{{{problem.answer}}}",
+    "reply": lambda problem: problem.reply,
 }
 
 
-def prompt(problem: Problem, instruction: str) -> Message:
-    return Message("user", f"{problem.question}\n{INSTRUCTIONS[instruction]}" if INSTRUCTIONS[instruction] else problem.question)
+def prompt(problem: Problem, instruction: str) -> tuple[Message, ...]:
+    asked = f"{problem.question}\n{INSTRUCTIONS[instruction]}" if INSTRUCTIONS[instruction] else problem.question
+    return (*(Message(role, text) for role, text in problem.history), Message("user", asked))
 
 
 def task(name: str, split: str, problem: Problem, instruction: str) -> Task:
     return Task(
         id=f"{name}/{split}/{digest(name, problem.key)}",
-        messages=(prompt(problem, instruction),),
+        messages=prompt(problem, instruction),
         answer=problem.answer,
         slices=dict(problem.slices),
-        metadata=dict(problem.metadata),
+        metadata={**problem.metadata, "gold": problem.reply} if problem.reply else dict(problem.metadata),
     )
 
 
 def demonstration(name: str, split: str, problem: Problem, instruction: str, style: str) -> Conversation:
-    turns = (prompt(problem, instruction), Message("assistant", STYLES[style](problem)))
+    turns = (*prompt(problem, instruction), Message("assistant", STYLES[style](problem)))
     return Conversation(turns, origin=f"builtin:{name}/{split}/{digest(name, problem.key)}", slices=dict(problem.slices))

@@ -10,6 +10,7 @@ from typing import Any
 
 from posttrain.core.errors import UserError, did_you_mean
 from posttrain.core.seeds import derive
+from posttrain.core.types import Role
 
 TEST_SHARE = 5  # one problem in five is a test problem
 
@@ -21,7 +22,8 @@ Picked = Mapping[str, tuple[Any, ...]]
 class Problem:
     """A question with its answer. `key` is its canonical form: what is the same problem in other words or another order has
     the same key. `steps` is a short derivation that ends before the answer; `equation` the question worked as equations,
-    where it is one."""
+    where it is one. `history` is what was said before, as (role, text); `reply` a whole right reply where the answer alone is
+    none. Problems of one `family` are all on one side of the split; without one, each is a family of its own."""
 
     key: str
     question: str
@@ -30,6 +32,9 @@ class Problem:
     slices: Mapping[str, str]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     equation: str = ""
+    history: tuple[tuple[Role, str], ...] = ()
+    reply: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class Option:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """`grader` is the kind of grader that its answers are written for."""
+    """`grader` is the kind of grader that its answers are written for; `styles` the layouts a demonstration may have, the
+    first one if none is asked for."""
 
     name: str
     grader: str
     options: Mapping[str, Option]
     problem: Callable[[random.Random, Picked], Problem]
+    styles: tuple[str, ...] = ("think_answer", "answer_only", "boxed")
 
 
 def chosen(name: str, option: str, value: Any, table: Option) -> tuple[Choice, ...]:
@@ -83,7 +90,7 @@ def draw(task_set: TaskSet, picked: Picked, *, split: str, count: int, seed: int
     misses = 0
     while len(found) < count:
         problem = task_set.problem(random_stream, picked)
-        if problem.key not in found and split_of(task_set.name, problem.key) == split:
+        if problem.key not in found and split_of(task_set.name, problem.family or problem.key) == split:
             found[problem.key] = problem
             misses = 0
             continue

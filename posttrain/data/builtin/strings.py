@@ -96,4 +96,4 @@ ASK = {
     "sort_words": sort_words,
 }
 
-SET = TaskSet("strings", "lookup", OPTIONS, problem)
+SET = TaskSet("strings", "lookup", OPTIONS, problem, ("think_answer", "answer_only"))  # its grader reads no boxes
