@@ -233,14 +233,19 @@ def _paired(row: Row) -> Preference:
             fix="Make both lists.",
         )
     if prompt is None and chosen == rejected:
-        before, better = (), _answer(chosen, "chosen", row.place)
-        worse = better  # counted as a pair that teaches nothing
+        before, better, worse = _equal(chosen, row.place)
     elif prompt is None or (isinstance(prompt, str) and not isinstance(chosen, str) and _opens_with_question(chosen)):
         before, better, worse = _implicit(chosen, rejected, row.place)
     else:
         before = _prompt(prompt, row.place)
         better, worse = _answer(chosen, "chosen", row.place), _answer(rejected, "rejected", row.place)
     return _of_two(row, before, better, worse)
+
+
+def _equal(answer: Any, place: str) -> tuple[Turns, Turns, Turns]:
+    """A pair that teaches nothing and is counted as such."""
+    turns = _answer(answer, "chosen", place)
+    return (), turns, turns
 
 
 def _openai(row: Row) -> Preference:

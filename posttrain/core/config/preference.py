@@ -63,6 +63,8 @@ class PreferencesConfig(StageSettings):
         if self.better == "sample" and self.sampling.samples < 2:
             raise ValueError(f"sampling.samples is {self.sampling.samples}; comparing answers needs at least 2")
         not_negative(margin=self.margin)
+        if self.better == "reference" and self.margin:
+            raise ValueError(f"margin is {self.margin}; a known answer has no score to compare, expected 0")
         share(label_noise=self.label_noise)
 
     def plan(self) -> str:
