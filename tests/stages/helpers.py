@@ -101,6 +101,7 @@ def fingerprint(root: Path) -> dict[str, str]:
     for file in sorted(root.rglob("metrics.jsonl")):
         rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in read_metrics(file)]
         found[str(file.relative_to(root))] = json.dumps(rows, sort_keys=True)
-    rows = [json.loads(line) for line in (root / "best/data.jsonl").read_text().splitlines()]
-    found["best/data.jsonl"] = json.dumps([{k: v for k, v in row.items() if k != "provenance"} for row in rows])
+    for file in sorted(root.rglob("data.jsonl")):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        found[str(file.relative_to(root))] = json.dumps([{k: v for k, v in row.items() if k != "provenance"} for row in rows])
     return found
