@@ -115,8 +115,14 @@ def absolute_path(section: Section, key: str, base: Path) -> None:
 
 def absolute_paths(section: Section, base: Path) -> None:
     """Make the paths in a stage's section absolute: relative to the recipe's folder, or to here if set by `--set`."""
-    for key in ("model", "source", "path"):
+    for key in ("model", "source", "path", "teacher", "critic_model", "critic_reward_model"):
         absolute_path(section, key, base)
+    for key in ("models", "adapters"):
+        listed = section.get(key)
+        for index, value in enumerate(listed if isinstance(listed, Series) else ()):
+            if isinstance(value, str) and is_path(value):
+                start = Path.cwd() if listed.places[index].startswith("--set") else base
+                listed[index] = str((start / Path(value).expanduser()).resolve())
     for inner in section.values():
         for part in inner if isinstance(inner, Series) else [inner]:
             if isinstance(part, Section):

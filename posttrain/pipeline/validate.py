@@ -21,7 +21,7 @@ from posttrain.pipeline.settings import GRADERS, class_at, default_text, fields_
 from posttrain.pipeline.tree import Section, Series, nearest
 
 T = TypeVar("T")
-LISTS = ("data", "tasks", "graders", "preferences")
+LISTS = ("data", "tasks", "graders", "preferences", "ptx")
 
 WANTED = {
     "int_type": "a whole number",
