@@ -52,7 +52,12 @@ Divergence = Callable[[Tensor, Tensor], Terms]
 
 
 def divergence(name: str, beta: float) -> Divergence:
-    return {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "jsd": partial(jensen_shannon, beta=beta)}[name]
+    measures: dict[str, Divergence] = {
+        "reverse_kl": reverse_kl,
+        "forward_kl": forward_kl,
+        "jsd": partial(jensen_shannon, beta=beta),
+    }
+    return measures[name]
 
 
 TileLoss = Callable[[Tensor, Tensor, Tensor], Terms]
@@ -89,11 +94,12 @@ def of_the_sample(student_TV: Tensor, teacher_TV: Tensor, target_T: Tensor) -> T
 
 
 def tile_loss(over: str, measure: Divergence, count: int) -> TileLoss:
-    return {
+    losses: dict[str, TileLoss] = {
         "vocabulary": partial(over_vocabulary, measure=measure),
         "top_k": partial(over_likeliest, measure=measure, count=count),
         "sampled": of_the_sample,
-    }[over]
+    }
+    return losses[over]
 
 
 class Distilled(NamedTuple):

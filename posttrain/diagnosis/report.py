@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 5
-WITHOUT_MODEL = ("evaluate", "best_of_n", "diagnose")
+WITHOUT_MODEL = ("evaluate", "best_of_n", "teach", "diagnose")
 """Kinds of stage that leave no model behind."""
 
 
@@ -153,7 +153,7 @@ def _models(run: RunView) -> list[dict[str, Any]]:
     origin = str(run.recipe.get("model") or run.summary.get("model") or run.lineage.get("model") or "base")
     models: dict[str, dict[str, Any]] = {"base": {"id": "base", "kind": origin, "parent": "", "rates": []}}
     for stage in run.stages:
-        parent = str(stage.config.get("model", "base"))
+        parent = str(stage.config.get("model") or [*(stage.config.get("models") or ()), "base"][0])
         if stage.kind not in WITHOUT_MODEL:
             models[stage.id] = {"id": stage.id, "kind": stage.kind, "parent": parent, "status": stage.status, "rates": []}
         elif stage.evaluations and parent in models:

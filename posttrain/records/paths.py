@@ -53,6 +53,11 @@ class StagePaths:
         return self.directory / "data.jsonl"
 
     @property
+    def replies(self) -> Path:
+        """What an endpoint answered; beside the stage's folder, so that it outlives a change of the stage's settings."""
+        return self.directory.with_name(f".{self.directory.name}.replies.jsonl")
+
+    @property
     def tasks(self) -> Path:
         """Tasks the stage wrote: a diagnosis' data patch."""
         return self.directory / "data_patch.jsonl"

@@ -44,8 +44,8 @@ class Chosen(Generic[C]):
     dropped: Mapping[str, int]
 
 
-def choose(candidates: Iterable[C], keep: KeepConfig, in_language: Callable[[str], bool]) -> Chosen[C]:
-    """The best `per_task` answers of each task that pass every filter, no text twice."""
+def choose(candidates: Iterable[C], keep: KeepConfig, in_language: Callable[[str], bool], *, graded: bool = True) -> Chosen[C]:
+    """The best `per_task` answers of each task that pass every filter, no text twice. `graded` asks for a score as well."""
     by_task: dict[str, list[C]] = {}
     for candidate in candidates:
         by_task.setdefault(candidate.task_id, []).append(candidate)
@@ -54,7 +54,7 @@ def choose(candidates: Iterable[C], keep: KeepConfig, in_language: Callable[[str
     for answers in by_task.values():
         good = []
         for answer in answers:
-            reason = why_not(answer, keep, in_language)
+            reason = why_not(answer, keep, in_language, graded=graded)
             if reason:
                 dropped[reason] += 1
             else:
@@ -67,9 +67,11 @@ def choose(candidates: Iterable[C], keep: KeepConfig, in_language: Callable[[str
     return Chosen(kept, {reason: count for reason, count in dropped.items() if count})
 
 
-def why_not(answer: Candidate, keep: KeepConfig, in_language: Callable[[str], bool]) -> str:
+def why_not(answer: Candidate, keep: KeepConfig, in_language: Callable[[str], bool], *, graded: bool = True) -> str:
     """The first filter an answer fails; empty if it passes all."""
-    if answer.score is None:
+    if answer.rollout_status == "failed":
+        return "unanswered"
+    if graded and answer.score is None:
         return "unscored"
     if keep.finished and answer.rollout_status != "done":
         return "cut off"
@@ -77,7 +79,7 @@ def why_not(answer: Candidate, keep: KeepConfig, in_language: Callable[[str], bo
         return "empty"
     if keep.passed and not answer.passed:
         return "not passed"
-    if keep.min_score is not None and answer.score < keep.min_score:
+    if keep.min_score is not None and (answer.score is None or answer.score < keep.min_score):
         return "score too low"
     if keep.max_tokens is not None and answer.tokens > keep.max_tokens:
         return "too long"

@@ -105,6 +105,8 @@ class DistillConfig(TrainConfig):
     """Longest answer in tokens."""
     max_length: int = 1024
     """Tokens of the longest row of `data`; longer ones are cut at the end and counted."""
+    decontaminate: bool = True
+    """Fail if rows of `data` share long n-grams with any evaluation set of the recipe."""
     mismatch_budget: float = 0.15
     """Largest mean absolute log-probability gap between sampler and trainer that the run accepts."""
     save_rollouts_every: int = 1

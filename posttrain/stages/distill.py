@@ -1,0 +1,116 @@
+"""distill: a student, a teacher with the same tokenizer, prompts -> the student moved towards the teacher on its own samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from posttrain import chat
+from posttrain.core.config import SftConfig
+from posttrain.core.config.distill import DistillConfig
+from posttrain.core.errors import UserError
+from posttrain.core.seeds import derive
+from posttrain.core.stage import StageContext, StageResult
+from posttrain.core.types import Group
+from posttrain.data.store import TokenStore
+from posttrain.models.load import Loaded
+from posttrain.monitors import MONITORS, Decision, History
+from posttrain.records.paths import StagePaths
+from posttrain.stages.grpo import Rounds
+from posttrain.stages.parts import model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.sft import encoded
+from posttrain.stages.teach import unjudged
+from posttrain.training.distill import distill
+from posttrain.training.driver import Watch, drive, resume
+from posttrain.training.policy import Policy
+
+PROBES = ("What is 17 + 25?\n\n\t0.5e-3 <b>x</b>", "naïve café — 東京, 🙂‍↕️ ﷽ e\u0301", "    def f(x):\r\n        return x!=1")
+WATCHED = ("not_finite", "gap", "length", "truncation", "repetition")
+"""The monitors that need no reward."""
+
+
+def run(config: DistillConfig, context: StageContext) -> StageResult:
+    return run_async(_run(config, context))
+
+
+async def _run(config: DistillConfig, context: StageContext) -> StageResult:
+    paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
+    tasks = tasks_of(config.tasks, context) if config.tasks else []
+    loaded, teacher = model_of(config.model, context), model_of(config.teacher, context)
+    require_one_vocabulary(loaded, teacher, config, context)
+    teacher.model.requires_grad_(False)
+    renderer = chat.renderer(loaded.tokenizer)
+    rows = rows_of(config, context, renderer)
+    policy = Policy(loaded, config, total_steps=config.steps, seed=seed)
+    start = resume(policy, paths, context.reporter)
+    engine = sampler(policy.view, renderer)
+    source = Rounds(config, tasks, engine, renderer, unjudged, seed)
+    loop = distill(policy, teacher.model, engine, source.collect, rows, config, seed=seed, start=start.steps, state=start.state)
+    history = await drive(
+        loop,
+        policy,
+        paths,
+        config,
+        start=start,
+        total=config.steps,
+        reporter=context.reporter,
+        stop=context.stop,
+        watch=watcher(config),
+        keep_rollouts_every=config.save_rollouts_every,
+    )
+    artefacts = save_policy(policy, loaded.path, paths)
+    summary: dict[str, Any] = {"steps": config.steps, "divergence": config.divergence, "over": config.over}
+    summary |= {name: {"first": history[0][name], "last": history[-1][name]} for name in ("kl/teacher", "agreement", "entropy")}
+    return StageResult(artefacts, summary)
+
+
+def rows_of(config: DistillConfig, context: StageContext, renderer: chat.ChatRenderer) -> TokenStore | None:
+    """The rows of the steps that are not on the student's own samples, encoded as SFT does it, evaluation tasks refused."""
+    if not config.data:
+        return None
+    as_sft = SftConfig(model=config.model, data=config.data, max_length=config.max_length, decontaminate=config.decontaminate)
+    return encoded(as_sft, context, renderer)[0]
+
+
+def watcher(config: DistillConfig) -> Watch:
+    settings = {"gap": {"budget": config.mismatch_budget}}
+
+    def watch(history: History, groups: Sequence[Group]) -> list[Decision]:
+        found = [MONITORS[name](history, groups, **settings.get(name, {})) for name in WATCHED]
+        return [decision for decision in found if decision]
+
+    return watch
+
+
+def require_one_vocabulary(student: Loaded, teacher: Loaded, config: DistillConfig, context: StageContext) -> None:
+    """The teacher is asked about the student's tokens by their number, so a number must mean the same to both."""
+    if difference := differs(student.tokenizer, teacher.tokenizer):
+        raise UserError(
+            f"stage {context.id}: teacher {config.teacher!r} has another tokenizer than {config.model!r}: {difference}.",
+            fix="Use a teacher of the same family, or a teach stage, which needs no common tokenizer.",
+        )
+    shared = min(len(loaded.model.get_output_embeddings().weight) for loaded in (student, teacher))
+    if shared < len(student.tokenizer):
+        raise UserError(
+            f"stage {context.id}: a model's output has {shared} tokens, the tokenizer {len(student.tokenizer)}.",
+            fix="Use models whose output covers their tokenizer.",
+        )
+    if config.over == "top_k" and config.top_k >= shared:
+        raise UserError(
+            f"stage {context.id}: top_k is {config.top_k}; the vocabulary has {shared} tokens, and one must be left.",
+            fix="Lower top_k, or use over: vocabulary.",
+        )
+
+
+def differs(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase) -> str:
+    """What two tokenizers disagree about; empty if nothing was found."""
+    a, b = ours.get_vocab(), theirs.get_vocab()
+    for token in sorted(a.keys() | b.keys()):
+        if a.get(token) != b.get(token):
+            return f"token {token!r} is {b.get(token, 'missing')} there and {a.get(token, 'missing')} here"
+    for text in PROBES:
+        if ours.encode(text) != theirs.encode(text):
+            return f"{text[:16]!r} is cut into other tokens"
+    return ""
