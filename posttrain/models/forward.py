@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from posttrain.models.fused import fused_body, parts_of
 from posttrain.models.packed_attention import Packed
 from posttrain.models.packing import Batch
 
@@ -83,11 +84,19 @@ class HeadLogProbs(torch.autograd.Function):
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
 
 
+def packed_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The body's last hidden states (N, E) of a packed batch."""
+    plan = Packed(batch.reach_N, batch.tokens_N.device)
+    if (parts := parts_of(model)) is not None:
+        return fused_body(parts, batch.tokens_N, batch.positions_N, plan)
+    tokens, positions = batch.tokens_N[None], batch.positions_N[None]
+    hidden: Tensor = model.get_decoder()(input_ids=tokens, position_ids=positions, use_cache=False, plan=plan).last_hidden_state[0]
+    return hidden
+
+
 def score(model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0) -> Scored:
     """Log-probability of each trained token given what its row shows before it. Differentiable unless under no_grad."""
-    plan = Packed(batch.reach_N, batch.tokens_N.device)
-    hidden = model.get_decoder()(input_ids=batch.tokens_N[None], position_ids=batch.positions_N[None], use_cache=False, plan=plan)
-    chosen = hidden.last_hidden_state[0].index_select(0, batch.source_L)
+    chosen = packed_hidden(model, batch).index_select(0, batch.source_L)
     weight = model.get_output_embeddings().weight
     logprobs, entropy = HeadLogProbs.apply(chosen, weight, batch.target_L, temperature, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return Scored(logprobs, entropy)

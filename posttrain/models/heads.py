@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from posttrain.models.packed_attention import Packed
+from posttrain.models.forward import packed_hidden
 from posttrain.models.packing import Batch, pack_tokens
 
 
@@ -36,10 +36,7 @@ class ScalarHead(nn.Module):
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The body's last hidden state at `batch.source_L`, shape (L, E): what stands before each trained token of a batch made
     by `pack`, or at the end of each row of one made by `pack_ends`. Differentiable unless under no_grad."""
-    plan = Packed(batch.reach_N, batch.tokens_N.device)
-    hidden = model.get_decoder()(input_ids=batch.tokens_N[None], position_ids=batch.positions_N[None], use_cache=False, plan=plan)
-    chosen: Tensor = hidden.last_hidden_state[0].index_select(0, batch.source_L)
-    return chosen
+    return packed_hidden(model, batch).index_select(0, batch.source_L)
 
 
 def pack_ends(rows: Sequence[Sequence[int]], *, device: torch.device | str = "cpu") -> Batch:

@@ -7,11 +7,15 @@ after each optimizer step.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from posttrain.models.attention import Plan
+from posttrain.models.fused import FusedBody
+from posttrain.models.fused.packed_weight import PackedWeight, packed_weight
 from posttrain.models.lora import LoraLinear, adapters
 
 
@@ -22,6 +26,9 @@ class InferenceView:
         self._policy_layers = adapters(policy)
         self.module = policy if not self._policy_layers else self._folded(policy)
         self._folded_weights = {name: self.module.get_parameter(f"{name}.weight") for name in self._policy_layers}
+        self._body = FusedBody.of(self.module)
+        self._head: PackedWeight | None = None
+        self.refresh()
 
     def _folded(self, policy: PreTrainedModel) -> PreTrainedModel:
         shared: list[object] = [
@@ -41,8 +48,28 @@ class InferenceView:
     def refresh(self) -> None:
         for name, layer in self._policy_layers.items():
             self._folded_weights[name].copy_(layer.merged())
+        if self._body is not None:
+            self._body.refresh()
+        self._head = packed_weight([self.module.lm_head.weight]) if self.module.lm_head.bias is None else None
 
     @torch.no_grad()
     def stale(self) -> list[str]:
-        """Layers whose folded weight is not, bit for bit, what the policy's would fold to now."""
-        return [name for name, layer in self._policy_layers.items() if not torch.equal(self._folded_weights[name], layer.merged())]
+        """Layers whose folded weight is not, bit for bit, what the policy's would fold to now, and packed weights that were
+        made before the last change of what they are made of."""
+        folded = [
+            name for name, layer in self._policy_layers.items() if not torch.equal(self._folded_weights[name], layer.merged())
+        ]
+        head = self._head is None or self._head.current([self.module.lm_head.weight])
+        return folded + (self._body.stale() if self._body is not None else []) + ([] if head else ["lm_head"])
+
+    def body(self, tokens_BT: Tensor, positions_BT: Tensor, plan: Plan) -> Tensor:
+        """Last hidden states (B, T, E)."""
+        if self._body is not None:
+            return self._body(tokens_BT, positions_BT, plan)
+        output = self.module.get_decoder()(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False, plan=plan)
+        return cast(Tensor, output.last_hidden_state)
+
+    def logits(self, hidden_BE: Tensor) -> Tensor:
+        if self._head is not None:
+            return self._head.linear(hidden_BE)
+        return cast(Tensor, self.module.lm_head(hidden_BE))

@@ -14,7 +14,6 @@ import asyncio
 import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -192,8 +191,7 @@ class NativeEngine:
         written = [len(row.tokens) - 1 for row in rows] + padding
         prompts = [len(row.group.prompt) for row in rows] + padding  # type: ignore[union-attr]
         slots = [row.group.slot for row in rows]  # type: ignore[union-attr]
-        own_width, prompt_width = max(written) + 1, max(len(group.prompt) for group in groups)
-        self._own.fit(len(written), padded_tokens(own_width))
+        self._own.fit(len(written), padded_tokens(max(written) + 1))
         order, place = group_order(slots, len(groups))
         aligned = not padding and order == place == list(range(len(rows)))
         places, lengths = self._tensor(written), self._tensor(prompts)
@@ -201,23 +199,20 @@ class NativeEngine:
             self._prompts,
             self._own,
             len(groups),
-            prompt_width,
-            own_width,
             rows_B=torch.arange(len(written), device=places.device),
             places_B=places,
             order_PG=None if aligned else self._tensor(order),
             place_B=None if aligned else self._tensor(place + padding),
-            mask_BW=visible(lengths, prompt_width, places, own_width),
+            mask_BW=visible(lengths, self._prompts.length, places, self._own.length),
         )
         tokens = self._tensor([row.tokens[-1] for row in rows] + padding)
         return self._body(tokens[:, None], (lengths + places)[:, None], plan)[: len(rows), 0]
 
     def _body(self, tokens_BT: Tensor, positions_BT: Tensor, plan: Plan) -> Tensor:
-        output = self.view.module.model(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False, plan=plan)
-        return cast(Tensor, output.last_hidden_state)
+        return self.view.body(tokens_BT, positions_BT, plan)
 
     def _logits(self, hidden_BE: Tensor) -> Tensor:
-        return cast(Tensor, self.view.module.lm_head(hidden_BE))
+        return self.view.logits(hidden_BE)
 
     def _accept(self, rows: Sequence[Row], logits_BV: Tensor) -> None:
         """Draw a token for every row; deliver the rows that end with it."""

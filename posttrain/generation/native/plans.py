@@ -53,13 +53,11 @@ class Prefill:
 class Decode:
     """One new token a row. `order_PG` lists the rows of each prompt (short groups repeat a row), `place_B` is where each
     row is in that list; both are None where the list is the rows themselves. `mask_BW` is 0 or -inf over the prompt's
-    width and then the row's own."""
+    width and then the row's own, both as wide as their blocks."""
 
     prompts: Block
     own: Block
     prompt_count: int
-    prompt_width: int
-    own_width: int
     rows_B: Tensor
     places_B: Tensor
     order_PG: Tensor | None
@@ -71,17 +69,18 @@ class Decode:
         kv = k_BKTD.shape[1]
         shape = (rows, kv, heads // kv, -1)
         self.own.append(layer, self.rows_B, self.places_B, k_BKTD[:, :, 0], v_BKTD[:, :, 0])
-        own_k, own_v = self.own.read(layer, rows, self.own_width)
-        prompt_k, prompt_v = self.prompts.read(layer, self.prompt_count, self.prompt_width)
+        own_k, own_v = self.own.read(layer, rows)
+        prompt_k, prompt_v = self.prompts.read(layer, self.prompt_count)
+        width = self.prompts.length
 
         q = q_BHTD.reshape(shape)
-        scores = torch.empty(*shape[:3], self.prompt_width + self.own_width, dtype=torch.float32, device=q.device)
-        scores[..., : self.prompt_width] = self.by_row(torch.bmm(self.by_prompt(q), prompt_k), shape)
-        scores[..., self.prompt_width :] = torch.bmm(q.flatten(0, 1), own_k).view(shape)
+        scores = torch.empty(*shape[:3], width + self.own.length, dtype=torch.float32, device=q.device)
+        scores[..., :width] = self.by_row(torch.bmm(self.by_prompt(q), prompt_k), shape)
+        scores[..., width:] = torch.bmm(q.flatten(0, 1), own_k).view(shape)
         weights = torch.softmax(torch.add(self.mask_BW[:, None, None], scores, alpha=scaling), -1).to(q.dtype)
 
-        out = torch.bmm(weights[..., self.prompt_width :].flatten(0, 1), own_v).view(shape)
-        out = out + self.by_row(torch.bmm(self.by_prompt(weights[..., : self.prompt_width]), prompt_v), shape)
+        out = torch.bmm(weights[..., width:].flatten(0, 1), own_v).view(shape)
+        out = out + self.by_row(torch.bmm(self.by_prompt(weights[..., :width]), prompt_v), shape)
         return out.reshape(rows, 1, heads, size)
 
     def by_prompt(self, x_BKgX: Tensor) -> Tensor:

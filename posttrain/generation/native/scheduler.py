@@ -84,8 +84,8 @@ def padded_rows(rows: int) -> int:
 
 
 def padded_tokens(tokens: int) -> int:
-    """Tokens that a slot is given: blocks of 64, so that the cache is not copied at every step."""
-    return -(-tokens // 64) * 64
+    """Tokens that a slot is given: blocks of 32, so that the cache is not laid out anew at every step."""
+    return -(-tokens // 32) * 32
 
 
 @dataclass(eq=False)
