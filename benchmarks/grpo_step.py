@@ -1,8 +1,9 @@
 """One GRPO step of ours against one of TRL's: same model, prompts, lengths, adapter, precision and reward, in turns.
 
 Each side runs in a process of its own, TRL's in .venv-trl (`make bench-setup`). The two take turns by blocks of steps, so
-that a noisy machine is noisy for both, and a side that waits uses no processor. Both keep freed memory in the process
-(models/memory.py), and TRL has gradient checkpointing off, its faster setting. Writes benchmarks/out/grpo_step.json.
+that a noisy machine is noisy for all, and a side that waits uses no processor. TRL runs twice: `trl` tuned for this machine
+(gradient checkpointing off, freed memory kept as models/memory.py does) and `trl-default` as it comes, with its own defaults
+but for the model's precision (bf16, as ours) and the loss, lengths and adapter of the case. Writes benchmarks/out/grpo_step.json.
 
 A step is everything from sampling to the new weights being ready to sample from. Every completion has exactly --new tokens,
 so both sides do the same work whatever the models write. The first step of each side is warm-up and is not counted.
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHONS = {"ours": ROOT / ".venv/bin/python", "trl": ROOT / ".venv-trl/bin/python"}
+PYTHONS = {"ours": ROOT / ".venv/bin/python", "trl": ROOT / ".venv-trl/bin/python", "trl-default": ROOT / ".venv-trl/bin/python"}
 SYSTEM = "You are a careful assistant. Think aloud, step by step, and then give the answer as one number."
 QUESTIONS = [
     "A baker makes 24 rolls every hour and sells them in bags of 6. How many bags can he fill in a day of 8 hours?",
@@ -68,7 +69,11 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def work_trl(model_path: str, samples: int, new: int) -> None:
+def work_trl_default(model_path: str, samples: int, new: int) -> None:
+    work_trl(model_path, samples, new, tuned=False)
+
+
+def work_trl(model_path: str, samples: int, new: int, *, tuned: bool = True) -> None:
     """TRL's own trainer loop; a callback waits for the turn before each step and reports after it."""
     import torch
     from datasets import Dataset
@@ -76,7 +81,8 @@ def work_trl(model_path: str, samples: int, new: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    keep_memory()
+    if tuned:
+        keep_memory()
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     counted = {"generated": 0}
 
@@ -111,7 +117,7 @@ def work_trl(model_path: str, samples: int, new: int) -> None:
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
+        **({"gradient_checkpointing": False} if tuned else {}),
         dataloader_pin_memory=False,
         logging_strategy="no",
         save_strategy="no",
@@ -182,7 +188,7 @@ async def _work_ours(model_path: str, samples: int, new: int) -> None:
         report(time.perf_counter() - began, int(step.metrics["tokens/generated"]), prompt)
 
 
-WORKERS: dict[str, Callable[[str, int, int], None]] = {"ours": work_ours, "trl": work_trl}
+WORKERS: dict[str, Callable[[str, int, int], None]] = {"ours": work_ours, "trl": work_trl, "trl-default": work_trl_default}
 
 
 # ------------------------------------------------------------------------------------------------ the harness
@@ -224,7 +230,7 @@ class Worker:
 
 
 def turns(workers: list[Worker], blocks: int, steps: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """A warm-up step each, then `blocks` times `steps` steps of each side in turn; the side that begins alternates."""
+    """A warm-up step each, then `blocks` times `steps` steps of each side in turn, in an order that turns round each time."""
     for worker in workers:
         warm = worker.step()
         print(f"{worker.side:>5}  warm-up {warm['seconds']:.1f} s", flush=True)
@@ -251,7 +257,9 @@ def summary(records: dict[str, list[dict[str, float]]], arguments: argparse.Name
         "seconds": seconds,
         "median_seconds": medians,
         "peak_gb": {side: found[-1]["peak_gb"] for side, found in records.items()},
-        **({"ratio": medians["trl"] / medians["ours"]} if len(medians) == 2 else {}),
+        "ratio": {side: median / medians["ours"] for side, median in medians.items() if side != "ours"}
+        if "ours" in medians
+        else {},
     }
 
 
@@ -280,8 +288,8 @@ def main() -> None:
         return
     if arguments.quick:
         arguments.samples, arguments.new, arguments.blocks, arguments.steps = 2, 16, 1, 1
-    sides = [arguments.only] if arguments.only else ["ours", "trl"]
-    if "trl" in sides and not PYTHONS["trl"].exists():
+    sides = [arguments.only] if arguments.only else list(WORKERS)
+    if sides != ["ours"] and not PYTHONS["trl"].exists():
         raise SystemExit("TRL is not there. Run: make bench-setup")
     out = ROOT / "benchmarks" / "out"
     out.mkdir(exist_ok=True)
