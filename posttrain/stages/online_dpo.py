@@ -37,7 +37,7 @@ async def _run(config: OnlineDpoConfig, context: StageContext) -> StageResult:
         return paired(scores, [True] * len(scores), config.pairing, config.margin)
 
     formatting = frozenset(renderer.stop_ids if config.mask_formatting else ())
-    async with grading(config.graders, tasks, context) as grader:
+    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         source = Rounds(config, tasks, engine, renderer, grader, seed)
         loop = online_dpo(policy, engine, source.collect, pairing, formatting, config, start=start.steps, state=start.state)
         history = await drive(

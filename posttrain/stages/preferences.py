@@ -20,7 +20,14 @@ from posttrain.stages.parts import grading, model_of, run_async, sampler, tasks_
 from posttrain.stages.sampled import sampled
 from posttrain.synthesis.preferences import Compared, compare
 
-GOLD = {"math": "verifier", "lookup": "verifier", "format": "verifier", "language": "verifier", "reward_model": "reward model"}
+GOLD = {
+    "math": "verifier",
+    "lookup": "verifier",
+    "format": "verifier",
+    "language": "verifier",
+    "refusal": "verifier",
+    "reward_model": "reward model",
+}
 """Who prefers, by kind of grader; a rule of one's own (function, length) is synthetic."""
 
 
@@ -35,7 +42,7 @@ async def _run(config: PreferencesConfig, context: StageContext) -> StageResult:
     renderer = chat.renderer(loaded.tokenizer)
     engine = sampler(InferenceView(loaded.model), renderer)
     drawn = replace(context, seed=derive(context.seed, "preferences", config.seed))
-    async with grading(config.graders, tasks, context) as grader:
+    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         records = await sampled("", tasks, config.sampling, engine, renderer, grader, drawn)
     found = compare(records, {task.id: task for task in tasks}, config, seed=derive(drawn.seed, context.id))
     if not found.compared:
