@@ -243,6 +243,16 @@ def test_a_model_without_an_end_token_is_refused_before_the_run(posttrain: Calla
 
 
 def test_every_kind_of_stage_is_checked() -> None:
-    assert set(STAGE_KINDS) == {"sft", "grpo", "ppo", "best_of_n", "evaluate", "diagnose", "teach", "distill"}, (
-        "a new kind: add its mistakes above"
-    )
+    assert set(STAGE_KINDS) == {
+        "sft",
+        "grpo",
+        "ppo",
+        "best_of_n",
+        "evaluate",
+        "diagnose",
+        "teach",
+        "distill",
+        "preferences",
+        "dpo",
+        "online_dpo",
+    }, "a new kind: add its mistakes above"
