@@ -32,6 +32,8 @@ LONG = 50
 """Words in a row that make a copy whatever the numbers are: two or three sentences."""
 
 Words = tuple[str, ...]
+NO_ROW: Words = ("",)
+"""A number that stands in no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class Index:
             if said and said[-1]:
                 self._whole.setdefault(said[-1], task.id)
                 self._asked.setdefault((sum(said[:-1], ()), said[-1]), task.id)
-        self._numbers = [_numbers(text) for text in self._whole]
+        alone = {asked for before, asked in self._asked if not before}
+        # The words of a short question after other turns are anybody's: no numbers that a row has can make it a copy of the task.
+        self._numbers = [_numbers(text) if text in alone or len(text) >= 2 * n else NO_ROW for text in self._whole]
         self._ids = list(self._whole.values())
         # n-gram -> the positions in `_ids` of the prompts it stands in
         self._ngrams: dict[Words, list[int]] = {}

@@ -50,7 +50,7 @@ class StageView:
     def parents(self) -> list[str]:
         """The references this stage reads: its model first, then data and tasks."""
         named = [self.config.get("model")] if "model" in self.config else []
-        for key in ("data", "tasks"):
+        for key in ("data", "tasks", "models", "adapters"):
             sources = self.config.get(key)
             for source in sources if isinstance(sources, list) else [sources]:
                 named.append(source.get("source") if isinstance(source, Mapping) else source)

@@ -17,16 +17,18 @@ from posttrain.core.config import (
     DataSource,
     DiagnoseConfig,
     GraderConfig,
+    PreferenceSource,
     Recipe,
     Stage,
     TaskSource,
+    TextSource,
 )
 from posttrain.core.config.base import is_path
 from posttrain.core.errors import EnvironmentFailed, UserError
 from posttrain.core.types import Task
-from posttrain.pipeline import order
+from posttrain.pipeline import context, order
 from posttrain.pipeline.estimate import Estimate, estimate, total
-from posttrain.pipeline.models import require_model
+from posttrain.pipeline.models import require_adapter, require_model
 from posttrain.pipeline.order import WRITES, Locate, nowhere
 from posttrain.pipeline.references import inner_settings, is_builtin, is_run, references, run_stage
 from posttrain.pipeline.validate import combined
@@ -86,6 +88,9 @@ def check(recipe: Recipe, runs: Path, *, locate: Locate = nowhere, prove: Prove 
         _references(recipe, index, runs, locate, findings)
         _inputs(recipe, index, locate, prove, findings)
         findings.remark(_unused(stage, recipe))
+    for index, setting, error in context.problems(recipe):
+        with findings.at(locate(index, setting)[0]):
+            raise error
     if findings.errors:
         raise combined(findings.errors)
     if recipe.executor == "cluster":
@@ -112,6 +117,8 @@ def _references(recipe: Recipe, index: int, runs: Path, locate: Locate, findings
         with findings.at(locate(index, *reference.keys)[0]):
             if reference.role in ("model", "reward_model") and reference.text not in ids:
                 findings.remark(_model(reference.text, runs))
+            elif reference.role == "adapter" and is_path(reference.text):
+                require_adapter(Path(reference.text))
             elif is_run(reference.text):
                 run_stage(reference.text, runs)
 
@@ -132,6 +139,10 @@ def _inputs(recipe: Recipe, index: int, locate: Locate, prove: Prove | None, fin
         with findings.at(locate(index, *keys)[0]):
             if isinstance(source, DataSource):
                 findings.remark(_rows(source, stage))
+            elif isinstance(source, TextSource):
+                _text(source)
+            elif isinstance(source, PreferenceSource):
+                _pairs(source, stage)
             elif isinstance(source, TaskSource) and keys[0] in ("tasks", "suites"):
                 tasks += _tasks(source, recipe)
     graders: Sequence[GraderConfig] = getattr(config, "graders", ())
@@ -152,6 +163,25 @@ def _rows(source: DataSource, stage: Stage) -> str:
     return f"{stage.id}: {remark}" if remark else ""
 
 
+def _text(source: TextSource) -> None:
+    """Find a first document in a source that is there already."""
+    from posttrain.data.raw_text import texts
+
+    if is_path(source.source) or is_builtin(source.source):
+        found = texts(source, references={}, base=Path(), seed=0)
+        if not source.optional:
+            next(found.train())
+
+
+def _pairs(source: PreferenceSource, stage: Stage) -> None:
+    """Read the first rows of a file of preferences."""
+    from posttrain.data.preferences import preferences
+
+    if is_path(source.source) or is_builtin(source.source):
+        unpaired = getattr(stage.config, "loss", "") == "kto"
+        list(itertools.islice(preferences([source], references={}, base=Path(), seed=0, unpaired=unpaired), FEW))
+
+
 def _described(file: Description) -> str:
     about = "about " if file.estimated else ""
     return f"{file.path.name} holds {about}{file.rows:,} rows of format {file.format} (columns {', '.join(file.columns)})"
@@ -168,7 +198,7 @@ def _tasks(source: TaskSource, recipe: Recipe) -> list[Task]:
 
 def _unused(stage: Stage, recipe: Recipe) -> str:
     """A remark where a stage's work is used by nobody, which is mostly a forgotten reference."""
-    made = stage.config.writes() - {"evaluation", "tasks"} if not isinstance(stage.config, DiagnoseConfig) else frozenset()
+    made = stage.config.writes() - {"evaluation", "tasks", "adapter"} if not isinstance(stage.config, DiagnoseConfig) else frozenset()
     users = [other.id for other in recipe.stages if any(reference.text == stage.id for reference in references(other.config))]
     return (
         f"{stage.id} writes {' and '.join(WRITES[role] for role in sorted(made))} that no other stage uses"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from posttrain.core.config import (
+    AverageConfig,
     BestOfNConfig,
     DiagnoseConfig,
     DistillConfig,
@@ -39,6 +40,8 @@ ANSWER, PROMPT, ROW = 0.6, 60, 130
 """Share of max_tokens an answer takes; tokens of a prompt; tokens of a training row."""
 DOCUMENT = 1000
 """Tokens of a document of raw text."""
+READ = 2e8
+"""Bytes of weights a second that are read, summed and written: a guess, which differs with the disk more than with anything else."""
 LOADING_S = 6.0
 DEFAULT_ROWS = 1000
 RUNTIME_BYTES = 1_000_000_000
@@ -61,7 +64,7 @@ def estimate(recipe: Recipe) -> list[Estimate | None]:
     found: list[Estimate | None] = []
     for stage in recipe.stages:
         rows[stage.id] = _rows_made(stage.config)
-        reference = getattr(stage.config, "model", "base")
+        reference = stage.config.parent()
         size = sizes[reference] if reference in sizes else shape(reference)
         sizes[stage.id] = size
         found.append(ESTIMATES[type(stage.config)](stage.config, size, rows) if size else None)
@@ -95,7 +98,8 @@ def _midtrain(config: MidtrainConfig, size: Shape, made: Made) -> Estimate:
     documents = sum(source.count or DEFAULT_ROWS for source in config.data)
     tokens = config.steps * config.batch_size * config.sequence_length if config.steps else config.epochs * documents * DOCUMENT
     measured = 2 * config.validation * len(config.data) * min(DOCUMENT, config.sequence_length)
-    training = _training_on(config, tokens, size)
+    largest = max(config.micro_batch_tokens, config.sequence_length)  # a long document is one row, whatever the budget
+    training = _training_on(replace(config, micro_batch_tokens=largest), tokens, size)
     return replace(training, seconds=training.seconds + measured * size.parameters / MEASURED / FORWARD)
 
 
@@ -152,7 +156,8 @@ def _distill(config: DistillConfig, size: Shape, made: Made) -> Estimate:
     teacher = shape(config.teacher) or size
     scale, group = size.parameters / MEASURED, config.prompts_per_step * config.samples_per_prompt
     written = group * config.max_tokens * ANSWER
-    own, others = config.prompts_per_step * PROMPT + written, config.batch_size * min(ROW, config.max_length)
+    own: float = config.prompts_per_step * PROMPT + written
+    others = config.batch_size * min(ROW, config.max_length)
     seen = config.on_policy * own + (1 - config.on_policy) * others
     step = config.on_policy * written * scale / DECODE + seen * (scale / TRAIN + teacher.parameters / MEASURED / FORWARD)
     cache = group * (PROMPT + config.max_tokens) * size.cache_per_token
@@ -191,6 +196,12 @@ def _diagnose(config: DiagnoseConfig, size: Shape, made: Made) -> Estimate:
     return Estimate(1.0, RUNTIME_BYTES, 1_000_000)
 
 
+def _average(config: AverageConfig, size: Shape, made: Made) -> Estimate:
+    """Reads every model once, and holds one file of the result."""
+    read = 2 * size.parameters * max(1, len(config.models))
+    return Estimate(1.0 + read / READ, RUNTIME_BYTES + min(2 * size.parameters, 2_000_000_000), 2 * size.parameters)
+
+
 ESTIMATES: dict[type[StageConfig], Callable[[Any, Shape, Made], Estimate | None]] = {
     EvaluateConfig: _evaluate,
     BestOfNConfig: _best_of_n,
@@ -200,6 +211,7 @@ ESTIMATES: dict[type[StageConfig], Callable[[Any, Shape, Made], Estimate | None]
     GrpoConfig: _grpo,
     PpoConfig: _ppo,
     DiagnoseConfig: _diagnose,
+    AverageConfig: _average,
     TeachConfig: _teach,
     DistillConfig: _distill,
     PreferencesConfig: _preferences,

@@ -24,6 +24,7 @@ KNOWN = {
         "num_attention_heads": 9,
         "num_key_value_heads": 3,
         "vocab_size": 49152,
+        "max_position_embeddings": 8192,
         "tie_word_embeddings": True,
     },
     "toy": {},
@@ -106,14 +107,26 @@ def _require_directory(path: Path) -> str:
     return ""
 
 
+def require_adapter(path: Path) -> None:
+    """Refuse a directory that is no adapter in PEFT's layout."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (path / name).is_file():
+            raise UserError(f"{path} has no {name}, so it is no adapter.", fix="Name a stage that trained with LoRA, or its adapter/.")
+
+
 def shape(reference: str) -> Shape | None:
     """The sizes of a model, or None where only loading it would tell."""
-    folder = directory(reference)
-    config = (_config(folder) if folder else None) or KNOWN.get(reference)
+    config = config_of(reference)
     try:
         return _shape(config) if config else None
     except (KeyError, TypeError, ZeroDivisionError):
         return None
+
+
+def config_of(reference: str) -> dict[str, Any] | None:
+    """A model's config.json, if it is on this machine or the model is a known one."""
+    folder = directory(reference)
+    return (_config(folder) if folder else None) or KNOWN.get(reference)
 
 
 def _shape(config: dict[str, Any]) -> Shape:

@@ -27,6 +27,7 @@ WRITES: dict[Role, str] = {
     "evaluation": "an evaluation",
     "preferences": "preferences",
     "reward_model": "a reward model",
+    "adapter": "an adapter",
 }
 
 Locate = Callable[..., tuple[str, str]]

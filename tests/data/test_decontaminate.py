@@ -109,3 +109,25 @@ def test_looking_stops_at_the_limit() -> None:
             yield row("What is 17 + 25?")
 
     assert len(overlap(endless(), [task("t1", "What is 17 + 25?")], limit=3)) == 3
+
+
+def conversation(*turns: str) -> Conversation:
+    return Conversation(task("row", *turns, "ok").messages, "train.jsonl:1")
+
+
+def test_a_follow_up_is_the_same_only_after_the_same_turns() -> None:
+    talk = task("talk", "I have a cat.", "Fine.", "Which pet do I have?")
+    assert overlap([conversation("I have a cat.", "Good.", "Which pet do I have?")], [talk])
+    assert not overlap([conversation("I have a dog.", "Fine.", "Which pet do I have?")], [talk])
+    assert overlap([row("Which pet do I have?")], [talk]), "as the first turn of a row it counts as it stands"
+    alone = task("alone", "Which pet do I have?")
+    (found,) = overlap([conversation("I have a dog.", "Fine.", "Which pet do I have?")], [talk, alone])
+    assert found.task_id == "alone"
+
+
+def test_a_short_follow_up_of_thirteen_words_is_anybodys_and_a_long_one_is_not() -> None:
+    short = "How many words does the list have now, please? Reply with the answer only."  # 14 words
+    talk = task("talk", "A list with tea.", "Fine.", short)
+    assert not overlap([conversation("A list with milk.", "Fine.", short)], [talk])
+    long = f"{STORY}, and {STORY.replace('farmer', 'neighbor')}: who has more?"
+    assert overlap([conversation("Hello.", "Hi.", f"Now: {long}")], [task("talk", "Yes", "Fine.", long)])

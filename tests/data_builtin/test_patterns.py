@@ -37,7 +37,11 @@ def test_train_and_test_never_meet_and_training_rows_are_clean(name: str) -> Non
     test = [*tasks(name, split="test", count=200, seed=1), *tasks(name, split="test", count=100, seed=3)]
     assert not {said(task) for task in train} & {said(task) for task in test}
     assert not {task.id.rpartition("/")[2] for task in train} & {task.id.rpartition("/")[2] for task in test}
-    assert not overlap(demonstrations(name, count=1500, seed=5), test[:200]), "the recipe's decontamination would refuse them"
+    for instruction in ("none", *(["answer_only"] if name == "dialogue" else [])):
+        options = {"instruction": instruction}
+        asked = tasks(name, split="test", count=200, seed=0, options=options)
+        found = overlap(demonstrations(name, count=1500, seed=5, options=options), asked)
+        assert not found, "the recipe's decontamination would refuse them"
 
 
 @pytest.mark.parametrize("name", PATTERNS)

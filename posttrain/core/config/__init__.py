@@ -5,6 +5,7 @@ and the docstrings become descriptions in the JSON schema. Checks that need one 
 raise ValueError; checks that need the whole recipe live in pipeline/check.py.
 """
 
+from posttrain.core.config.average import AverageConfig
 from posttrain.core.config.data import DataSource, PreferenceSource, TaskSource
 from posttrain.core.config.distill import DistillConfig, TeachConfig
 from posttrain.core.config.endpoint import EndpointConfig
@@ -37,6 +38,7 @@ from posttrain.core.config.training import (
 
 __all__ = [
     "STAGE_KINDS",
+    "AverageConfig",
     "BestOfNConfig",
     "ContextConfig",
     "DataSource",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-Role = Literal["model", "data", "tasks", "evaluation", "preferences", "reward_model"]
+Role = Literal["model", "data", "tasks", "evaluation", "preferences", "reward_model", "adapter"]
 PATH_MARKS = ("./", "../", "/", "~/")
 
 
@@ -25,6 +25,7 @@ class Refers:
 
 ModelReference = Annotated[str, Refers("model")]
 RewardModelReference = Annotated[str, Refers("reward_model")]
+AdapterReference = Annotated[str, Refers("adapter")]
 EvaluationReference = Annotated[str, Refers("evaluation")]
 
 
@@ -39,6 +40,10 @@ class StageSettings:
     def writes(self) -> frozenset[Role]:
         """The roles later stages can use this very stage in."""
         return frozenset(self.roles)
+
+    def parent(self) -> str:
+        """The reference of the model that this stage measures or starts from."""
+        return str(getattr(self, "model", "base"))
 
     def plan(self) -> str:
         """What goes in, how much, what comes out, in one line."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from posttrain.core.config.average import AverageConfig
 from posttrain.core.config.checks import STRICT
 from posttrain.core.config.distill import DistillConfig, TeachConfig
 from posttrain.core.config.midtrain import MidtrainConfig
@@ -29,6 +30,7 @@ StageConfig = (
     | PreferencesConfig
     | DpoConfig
     | OnlineDpoConfig
+    | AverageConfig
 )
 
 STAGE_KINDS: dict[str, type[StageConfig]] = {config.kind: config for config in get_args(StageConfig)}

@@ -37,7 +37,7 @@ class LoraConfig:
 class TrainConfig(StageSettings):
     """What every training stage shares."""
 
-    roles: ClassVar[tuple[Role, ...]] = ("model",)
+    roles: ClassVar[tuple[Role, ...]] = ("model", "adapter")
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -76,6 +76,9 @@ class TrainConfig(StageSettings):
         )
         not_negative(warmup_steps=self.warmup_steps, weight_decay=self.weight_decay)
         share(beta1=self.beta1, beta2=self.beta2)
+
+    def writes(self) -> frozenset[Role]:
+        return frozenset(self.roles) - (frozenset({"adapter"}) if self.lora is None else frozenset())
 
 
 @dataclass(frozen=True, kw_only=True)
