@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from posttrain.core.config import LoraConfig
 from posttrain.core.errors import UserError
@@ -174,13 +174,16 @@ def load_reward_model(reference: str, *, device: torch.device | str | None = Non
             fix="Point to what a reward_model stage wrote, or to a sequence classifier with one label.",
         )
     with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype="auto", attn_implementation=attention.NAME, trust_remote_code=False
+        labels = AutoConfig.from_pretrained(path).num_labels
+        if labels != 1:
+            raise UserError(f"{reference} has {labels} labels; a reward model has one.", fix="Use another model.")
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            path, dtype="auto", attn_implementation=attention.NAME, trust_remote_code=False, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(path)
+    if loading["missing_keys"]:
+        raise UserError(f"{reference} lacks {', '.join(sorted(loading['missing_keys'])[:3])}.", fix="Train it again.")
     attention.refuse_unsupported(model.config, reference)
-    if model.config.num_labels != 1:
-        raise UserError(f"{reference} has {model.config.num_labels} labels; a reward model has one.", fix="Use another model.")
     weight = load_file(path / HEADS)["heads"] if (path / HEADS).exists() else model.score.weight.detach()
     member = _member(model.eval().to(torch.device(device or default_device())), weight, str(path))
     return RewardModel([member], tokenizer, about.get("ensemble", "adapters"), about.get("mean", ()), about.get("std", ()))
