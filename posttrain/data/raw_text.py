@@ -15,7 +15,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Texts:
             raise Unreadable(f"shorter than {self.source.shortest} characters")
         if not self._seen.add(int.from_bytes(hashlib.blake2b(document.text.encode(), digest_size=8).digest(), "big")):
             raise Unreadable("exact duplicate")
-        return document
+        return document if self.source.longest is None else replace(document, text=document.text[: self.source.longest])
 
     def nothing(self, use: str) -> UserError:
         why = ", ".join(f"{count} {reason}" for reason, count in self.found.left_out.most_common(4))
@@ -112,9 +112,10 @@ class Texts:
         )
 
 
-def texts(source: TextSource, *, references: Mapping[str, str], base: Path, seed: int, seen: DigestSet) -> Texts:
+def texts(source: TextSource, *, references: Mapping[str, str], base: Path, seed: int, seen: DigestSet | None = None) -> Texts:
     """The documents of a source. `references` maps a stage's id to the file it wrote; `seen` is shared by the sources of a
     stage. Raises UserError for a source that is not there; one without usable text raises when it is read."""
+    seen = DigestSet() if seen is None else seen
     if source.source == f"{BUILTIN}{GENERATED}":
         return Texts(source, partial(generated.items, source.count or GENERATED_COUNT, seed), kept_to_measure, seen)
     if source.source.startswith(BUILTIN):
@@ -126,9 +127,8 @@ def texts(source: TextSource, *, references: Mapping[str, str], base: Path, seed
             return Texts(source, partial(_rows, path, shown_name(path, base)), kept_to_measure, seen)
         found = _files(path, shown_name(path, base))
     ordered = sorted(found, key=lambda item: item.name)
-    if not ordered:
-        raise UserError(f"source {source.source!r} holds no text.", fix=f"Point to other text, or use {BUILTIN}{GENERATED}.")
-    fewest = min(ordered, key=lambda item: _place(item.name)).name  # also of a few documents, one is kept to measure on
+    # also of a few documents, one is kept to measure on
+    fewest = min((item.name for item in ordered), key=_place, default="")
     random.Random(derive(seed, "texts", len(ordered))).shuffle(ordered)
     return Texts(source, lambda: iter(ordered), lambda name: name == fewest or kept_to_measure(name), seen)
 

@@ -18,10 +18,8 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from posttrain.core.config.midtrain import ContextConfig
+from posttrain.core.context import yarn_factor
 from posttrain.core.errors import UserError
-
-FARTHEST = 32.0
-"""The largest scale the paper trained (Llama 2 from 4k to 128k): beyond it only where `factor` is set by hand."""
 
 
 def context_of(config: PretrainedConfig) -> int:
@@ -38,26 +36,8 @@ def parameters(config: PretrainedConfig, asked: ContextConfig) -> dict[str, Any]
             f"the model's positions are of rope type {kind or 'none'!r}, which YaRN cannot extend.",
             fix="Use a model with default or YaRN rotary positions.",
         )
-    if asked.length <= now:
-        raise UserError(
-            f"context.length is {asked.length}, and the model can read {now} tokens already.",
-            fix="Ask for more, or leave context out.",
-        )
     original = int(rope.get("original_max_position_embeddings") or now)
-    needed = asked.length / original
-    factor = asked.factor if asked.factor is not None else needed
-    if needed > factor:
-        raise UserError(
-            f"context.length is {asked.length}, beyond what a factor of {factor:g} reaches: "
-            f"{factor:g} x {original} = {int(factor * original)} tokens.",
-            fix=f"Raise context.factor to {needed:g}, or lower the length.",
-        )
-    if asked.factor is None and needed > FARTHEST:
-        raise UserError(
-            f"context.length is {asked.length}, {needed:.4g} times the {original} tokens the model was made for; YaRN has been "
-            f"shown up to {FARTHEST:g} times.",
-            fix=f"Ask for {int(FARTHEST * original)} or less, or set context.factor to try.",
-        )
+    factor = yarn_factor(asked, now, original)
     yarn = {
         **{name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope},
         "rope_type": asked.type,

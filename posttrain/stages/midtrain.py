@@ -80,11 +80,13 @@ def encoded(config: MidtrainConfig, context: StageContext, tokenizer: PreTrained
             shutil.rmtree(context.directory / name, ignore_errors=True)
         write_json(account, Text(config, context, tokenizer).write())
     found = read_json(account)
+    for name in found["absent"]:
+        context.reporter.say(f"text: {name}: nothing there, left out")
     for source in found["sources"]:
         spoken = ", ".join(f"{language} {count}" for language, count in list(source["languages"].items())[:8])
         context.reporter.say(
-            f"text: {source['source']}: {source['documents']} documents ({spoken}), {source['trained_tokens']:,} tokens to train "
-            f"on; {source['held_out']} documents held out"
+            f"text: {source['source']}: {source['trained_tokens']:,} tokens of {source['documents']} documents ({spoken}); "
+            f"measured on {source['held_out']} others"
         )
     return dict(found)
 
@@ -102,32 +104,40 @@ class Text:
             )
         self.tasks = Index(evaluation_tasks(context) if config.decontaminate else [])
         seen, seed = DigestSet(), derive(context.seed, context.id, "text")
-        self.sources: list[Texts] = [
+        self.opened: list[Texts] = [
             texts(source, references=context.references, base=HERE, seed=seed, seen=seen) for source in config.data
         ]
-        self.trained = [0] * len(self.sources)
 
     def write(self) -> dict[str, Any]:
         """Write both stores and return the account."""
         with TokenStoreWriter(self.context.directory / "held-out") as writer:
-            held_out = [self.hold_out(source, writer) for source in self.sources]
+            measured = [(source, self.hold_out(source, writer)) for source in self.opened]
+            sources = [source for source, count in measured if count]
+            if not sources:
+                raise self.opened[0].nothing("to measure on")
+        trained = [0] * len(sources)
+
+        def took(number: int, tokens: int) -> None:
+            trained[number] += tokens
+
         needed = self.config.steps * self.config.batch_size if self.config.steps else None
         cross, length = self.config.cross_documents, self.config.sequence_length
         with TokenStoreWriter(self.context.directory / "sequences") as writer:
-            mixture = mixed([self.tokens(s) for s in self.sources], [s.source.weight for s in self.sources], self.took)
+            mixture = mixed([self.tokens(source) for source in sources], [source.source.weight for source in sources], took)
             made = 0
             for made, sequence in enumerate(sequences(mixture, length, self.separator, cross=cross), start=1):
                 writer.append(*sequence)
                 if made == needed:
                     break
             if not made:
-                raise self.sources[0].nothing("to train on")
-        rows = zip(self.sources, self.trained, held_out, strict=True)
-        sources = [
-            {"source": each.source.source, **each.found.to_json(), "trained_tokens": tokens, "held_out": held}
-            for each, tokens, held in rows
+                raise sources[0].nothing("to train on")
+        counts = [count for _, count in measured if count]
+        account = [
+            {"source": each.source.source, **each.found.to_json(), "trained_tokens": tokens, "held_out": count}
+            for each, tokens, count in zip(sources, trained, counts, strict=True)
         ]
-        return {"sequences": made, "separator": self.codec.show([self.separator]), "sources": sources}
+        absent = [source.source.source for source, count in measured if not count]
+        return {"sequences": made, "separator": self.codec.show([self.separator]), "absent": absent, "sources": account}
 
     def hold_out(self, source: Texts, writer: TokenStoreWriter) -> int:
         """Write the documents of a source that the loss is measured on; how many there are."""
@@ -135,7 +145,7 @@ class Text:
         for document in islice(self.clean(source, source.held_out()), self.config.validation):
             writer.append(*alone(self.codec.plain(document.text), self.config.sequence_length, self.separator))
             count += 1
-        if not count:
+        if not count and not source.source.optional:
             raise source.nothing("to measure on")
         return count
 
@@ -149,9 +159,6 @@ class Text:
                 source.found.left_out["holds an evaluation task"] += 1
                 continue
             yield document
-
-    def took(self, number: int, tokens: int) -> None:
-        self.trained[number] += tokens
 
 
 def losses(policy: Policy, held_out: TokenStore, config: MidtrainConfig) -> list[Loss]:

@@ -33,6 +33,8 @@ class TextSource:
 
     longest: int | None = None
     """Use at most this many characters of a document, from its beginning: a few long ones would fill a small run."""
+    optional: bool = False
+    """Go on without this source where it holds no text, such as manual pages on a machine without any; it is said and recorded."""
 
     def __post_init__(self) -> None:
         positive(weight=self.weight)
