@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from posttrain import chat
 from posttrain.core.config import PpoConfig, SftConfig
 from posttrain.core.errors import UserError
@@ -40,7 +38,7 @@ async def _run(config: PpoConfig, context: StageContext) -> StageResult:
     trained = ActorCritic(policy, critic_of(policy, config, context.references, seed))
     start = resume(trained, paths, context.reporter)
     engine = sampler(policy.view, renderer)
-    async with grading(config.graders, tasks, context) as grader:
+    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         source = Rounds(config, tasks, engine, renderer, grader, seed)
         loop = ppo(trained, engine, source.collect, config, mixed, seed=seed, start=start.steps, state=start.state)
         history = await drive(
@@ -68,21 +66,21 @@ def critic_of(policy: Policy, config: PpoConfig, references: Mapping[str, str], 
     source = policy.model
     if config.critic_reward_model is not None:
         reward = load_reward_model(references[config.critic_reward_model], device=policy.device)
-        require_vocabulary(reward.tokenizer, policy.tokenizer, "critic_reward_model", config.critic_reward_model)
+        require_vocabulary(reward.tokenizer.get_vocab(), policy, "critic_reward_model", config.critic_reward_model)
         source, found = reward.members[0].model, reward.members[0].head.weight.detach()
         head = ScalarHead(found.shape[1], seed=0)
         head.weight.data.copy_(found.float().mean(0, keepdim=True))  # of several heads, their mean
     elif config.critic_model is not None:
         own = load(references[config.critic_model], device=policy.device)
-        require_vocabulary(own.tokenizer, policy.tokenizer, "critic_model", config.critic_model)
+        require_vocabulary(own.tokenizer.get_vocab(), policy, "critic_model", config.critic_model)
         source = own.model.requires_grad_(False)
     body = sibling(source, config.critic_lora, seed=derive(seed, "critic"))
     return Critic(body, config, total_steps=config.updates, head=head)
 
 
-def require_vocabulary(critic: PreTrainedTokenizerBase, policy: PreTrainedTokenizerBase, setting: str, reference: str) -> None:
+def require_vocabulary(known: Mapping[str, int], policy: Policy, setting: str, reference: str) -> None:
     """The critic reads the policy's tokens as they are, so both must mean the same by every number."""
-    if critic.get_vocab() != policy.get_vocab():
+    if known != policy.tokenizer.get_vocab():
         raise UserError(
             f"{setting} {reference!r} has another tokenizer than the policy, whose tokens it would have to read.",
             fix="Use a model of the same family, or leave it out: the critic then starts from the policy.",

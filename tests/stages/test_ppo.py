@@ -197,3 +197,24 @@ def test_wrong_settings_name_their_place(
         found = posttrain(command, "recipe.yaml")
         assert found.code == 2 and found.err.startswith("error: ") and said in found.err, found
         assert "Traceback" not in found.err and not (tmp_path / "runs").exists()
+
+
+def test_a_reward_model_gives_the_reward_and_starts_the_critic(
+    posttrain: Callable,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """InstructGPT's arrangement, from a recipe: scored by a reward model, valued by a critic that begins as it."""
+    recipe = write_recipe(tmp_path)
+    body = load(str(tmp_path / "model"), dtype=torch.float32)
+    reward = new_reward_model(body, LoraConfig(rank=4), members=1, ensemble="adapters", seed=1)
+    save_reward_model(reward, tmp_path / "rm", base=str(tmp_path / "model"))
+    stage = RECIPE.split("  - id: rl\n")[1]
+    judged = stage.replace("graders: *g", "graders: [{kind: reward_model, model: ./rm, normalise: false}]")
+    judged = judged.replace("steps: 5", "steps: 2").replace("ptx_batch_size", "critic_reward_model: ./rm\n    ptx_batch_size")
+    recipe.write_text(RECIPE.lstrip().replace(stage, judged))
+    found = posttrain("run", "recipe.yaml")
+    assert found.code == 0, found.err
+    steps = read_metrics(tmp_path / "runs" / "toy" / "rl" / "metrics.jsonl")
+    assert len(steps) == 2 and steps[0]["rollouts/unscored"] == 0 and "passed" not in steps[0]
+    assert steps[0]["value/mean"] != 0  # the head is the reward model's, not zero
+    assert abs(steps[0]["reward/mean"]) > 0
