@@ -48,8 +48,8 @@ class StageView:
 
     @property
     def parents(self) -> list[str]:
-        """The references this stage reads: its model first, then data and tasks."""
-        named = [self.config.get("model")] if "model" in self.config else []
+        """The references this stage reads: its model and teacher first, then data and tasks."""
+        named = [self.config.get(key) for key in ("model", "teacher")]
         for key in ("data", "tasks", "models", "adapters"):
             sources = self.config.get(key)
             for source in sources if isinstance(sources, list) else [sources]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from posttrain import chat
 from posttrain.core.config import SftConfig
 from posttrain.core.config.distill import DistillConfig
@@ -86,7 +84,7 @@ def watcher(config: DistillConfig) -> Watch:
 
 def require_one_vocabulary(student: Loaded, teacher: Loaded, config: DistillConfig, context: StageContext) -> None:
     """The teacher is asked about the student's tokens by their number, so a number must mean the same to both."""
-    if difference := differs(student.tokenizer, teacher.tokenizer):
+    if difference := differs(student, teacher):
         raise UserError(
             f"stage {context.id}: teacher {config.teacher!r} has another tokenizer than {config.model!r}: {difference}.",
             fix="Use a teacher of the same family, or a teach stage, which needs no common tokenizer.",
@@ -104,8 +102,9 @@ def require_one_vocabulary(student: Loaded, teacher: Loaded, config: DistillConf
         )
 
 
-def differs(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase) -> str:
+def differs(student: Loaded, teacher: Loaded) -> str:
     """What two tokenizers disagree about; empty if nothing was found."""
+    ours, theirs = student.tokenizer, teacher.tokenizer
     a, b = ours.get_vocab(), theirs.get_vocab()
     for token in sorted(a.keys() | b.keys()):
         if a.get(token) != b.get(token):

@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(server: ChatServer, **changes: object) -> EndpointConfig:
-    return EndpointConfig(**{"url": server.url, "model": "big", "timeout_s": 0.3, "retries": 2, **changes})  # type: ignore[arg-type]
+    return EndpointConfig(**{"url": server.url, "model": "big", "timeout_s": 10, "retries": 2, **changes})  # type: ignore[arg-type]
 
 
 def ask(config: EndpointConfig, sampling: Sampling | None = None) -> Reply:
@@ -89,14 +89,14 @@ def test_an_answer_comes_back_with_its_finish_reason_and_what_was_asked_is_what_
 )
 def test_what_may_pass_is_tried_again(fail: Behaviour) -> None:
     with serving(first(2, fail)) as server:
-        assert ask(settings(server)).text == "you said: What is 1 + 1?"
+        assert ask(settings(server, timeout_s=0.4 if fail in (hang, drip) else 10)).text == "you said: What is 1 + 1?"
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize("fail", [status(500), hang_up, half_close, hang], ids=["500", "hangs up", "half closed", "hangs"])
 def test_what_does_not_pass_is_unanswered_after_the_last_try(fail: Behaviour) -> None:
     with serving(fail) as server, pytest.raises(Unanswered, match=r"\(3 tries\)") as found:
-        ask(settings(server))
+        ask(settings(server, timeout_s=0.4 if fail is hang else 10))
     assert len(server.asked) == 3 and found.value.exit_code == 4
 
 
