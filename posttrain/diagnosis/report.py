@@ -19,6 +19,7 @@ from posttrain.diagnosis.findings import Diagnosis, diagnose
 from posttrain.diagnosis.load import RunView, StageView, load_run
 from posttrain.diagnosis.patch import patch
 from posttrain.diagnosis.selection import selections
+from posttrain.diagnosis.stage_facts import stage_facts
 from posttrain.diagnosis.verdict import Remark, SuiteVerdict, remarks, suite_verdicts
 from posttrain.records.files import write_atomic
 
@@ -62,6 +63,7 @@ def render(run: RunView) -> str:
         "tables": sections.suite_tables(run, rollouts),
         "charts": [(stage, panels) for stage, panels in charts if panels],
         "selections": selections(run),
+        "stage_facts": stage_facts(run),
         "times": sections.time_bars(run),
         "shown": shown,
         "diagnosis": diagnosis,

@@ -57,7 +57,18 @@ PLANS = (
     PanelPlan(
         "Without a score", "unscored or failed samples", {"rollouts/unscored": "unscored", "rollouts/failed": "failed"}, share=True
     ),
-    PanelPlan("Loss", "per trained token", {"loss": "training", "loss/validation": "validation"}),
+    PanelPlan("Loss", "of the step, and on held-out rows", {"loss": "training", "loss/validation": "validation"}),
+    PanelPlan("Pairs ordered rightly", "share", {"accuracy": "training", "accuracy/validation": "validation"}, share=True),
+    PanelPlan(
+        "Margin", "implicit reward, chosen over rejected", {"rewards/margin": "training", "rewards/margin/validation": "validation"}
+    ),
+    PanelPlan("Log-probabilities", "of whole answers, nats", {"logprobs/chosen": "chosen", "logprobs/rejected": "rejected"}),
+    PanelPlan("KL to the teacher", "nats per token", {"kl/teacher": "KL"}),
+    PanelPlan("Agreement", "teacher and student would write the same token", {"agreement": "agreement"}, share=True),
+    PanelPlan("Critic", "its values, and what came of them", {"value/mean": "values", "return/mean": "returns"}),
+    PanelPlan("Critic's loss", "squared error of the values", {"loss/value": "loss"}),
+    PanelPlan("Explained variance", "of the returns, by the critic; 1 is all", {"value/explained_variance": "explained"}),
+    PanelPlan("Mixed-in likelihood", "loss of the rows beside the reward", {"loss/ptx": "loss"}),
     PanelPlan("Gradient norm", "before clipping", {"grad_norm": "norm"}, limit="max_grad_norm"),
     PanelPlan("Learning rate", "", {"learning_rate": "rate"}),
 )
@@ -97,7 +108,7 @@ def _near(limit: float, lines: Sequence[Series]) -> bool:
     return bool(values) and limit <= 3 * max(values)
 
 
-TIMES = ("generate", "grade", "score", "update", "other")
+TIMES = ("generate", "grade", "score", "value", "update", "other")
 
 
 @dataclass(frozen=True)

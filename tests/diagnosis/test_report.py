@@ -326,3 +326,21 @@ def test_samples_without_a_verdict_are_a_warning(tmp_path: Path) -> None:
     text = page_of(run).text
     assert "3 of 10 samples of arithmetic have no verdict" in text
     assert "Every evaluated answer was scored" not in text
+
+
+def test_a_stages_own_numbers_are_shown_whatever_they_are(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", tasks=8, steps=3)
+    path = next(path for path in run.root.glob("*/result.json") if json.loads(path.read_text())["kind"] == "sft")
+    kept = json.loads(path.read_text())
+    kept["kind"] = "reward_model"
+    kept["summary"] = {
+        "steps": 12,
+        "held_out": {"accuracy": {"value": 0.81, "low": 0.7, "high": 0.9, "n": 60}, "pairs": 60},
+        "loss": {"first": 0.69, "last": 0.31},
+        "note": "<script>alert(1)</script>",
+    }
+    path.write_text(json.dumps(kept))
+    page = build(run.root).read_text()
+    for shown in ("What the stages say", "held out, accuracy", "0.81 (0.7 to 0.9, n = 60)", "0.69 → 0.31"):
+        assert shown in page
+    assert "<script>alert" not in page
