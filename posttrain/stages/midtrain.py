@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from posttrain.chat.codec import Codec
 from posttrain.core.config import MidtrainConfig
 from posttrain.core.errors import UserError
@@ -43,7 +41,7 @@ def run(config: MidtrainConfig, context: StageContext) -> StageResult:
     paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
     loaded = model_of(config.model, context)
     prepare(loaded, config, context)
-    text = encoded(config, context, loaded.tokenizer)
+    text = encoded(config, context, loaded)
     train, held_out = TokenStore(context.directory / "sequences"), TokenStore(context.directory / "held-out")
     total = total_steps(config, len(train))
     policy = Policy(loaded, config, total_steps=total, seed=seed)
@@ -72,13 +70,13 @@ def prepare(loaded: Loaded, config: MidtrainConfig, context: StageContext) -> No
         )
 
 
-def encoded(config: MidtrainConfig, context: StageContext, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def encoded(config: MidtrainConfig, context: StageContext, loaded: Loaded) -> dict[str, Any]:
     """Held-out documents and sequences as tokens on disk, made once, and the account of the text; a resumed stage reads both."""
     account = context.directory / "text.json"
     if not account.exists():
         for name in ("sequences", "held-out"):  # of a process killed before the account was written
             shutil.rmtree(context.directory / name, ignore_errors=True)
-        write_json(account, Text(config, context, tokenizer).write())
+        write_json(account, Text(config, context, loaded).write())
     found = read_json(account)
     for name in found["absent"]:
         context.reporter.say(f"text: {name}: nothing there, left out")
@@ -94,14 +92,14 @@ def encoded(config: MidtrainConfig, context: StageContext, tokenizer: PreTrained
 class Text:
     """One pass over the sources: first the held-out documents of each, then the mixture, as far as the steps need it."""
 
-    def __init__(self, config: MidtrainConfig, context: StageContext, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.config, self.context, self.codec = config, context, Codec(tokenizer)
-        known = tokenizer.get_vocab()
-        self.separator = known.get(END_OF_TEXT, tokenizer.eos_token_id)
-        if self.separator is None:
+    def __init__(self, config: MidtrainConfig, context: StageContext, loaded: Loaded) -> None:
+        self.config, self.context, self.codec = config, context, Codec(loaded.tokenizer)
+        separator = loaded.tokenizer.get_vocab().get(END_OF_TEXT, self.codec.end)
+        if separator is None:
             raise UserError(
                 f"the tokenizer of {config.model} has no token to put between documents.", fix="Set eos_token in its config."
             )
+        self.separator: int = separator
         self.tasks = Index(evaluation_tasks(context) if config.decontaminate else [])
         seen, seed = DigestSet(), derive(context.seed, context.id, "text")
         self.opened: list[Texts] = [
