@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from posttrain.cli import main
+from posttrain.core.config import DpoConfig, LoraConfig, PreferenceSource, Recipe
+from posttrain.core.stage import StageContext
+from posttrain.models.load import Loaded
 from posttrain.models.toy import make_toy
 from posttrain.records.metrics import read_metrics
 from posttrain.records.summary import read_json
+from posttrain.stages.dpo import kept
+from posttrain.training.dpo import Answer, Compared
+from posttrain.training.policy import Policy
 from tests.stages.helpers import GRADER, run
 
 RECIPE = """
@@ -103,6 +113,20 @@ def fingerprint(root: Path) -> dict[str, str]:
     return found
 
 
+def command(*arguments: str) -> tuple[int, str]:
+    """A command in this process, which has torch loaded already: its exit code and what it said in errors."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as end:
+            main(arguments)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert isinstance(end.value.code, int)
+    return end.value.code, said.getvalue()
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(tmp_path_factory.mktemp("recipe"))
@@ -111,8 +135,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     runs = tmp_path_factory.mktemp("undisturbed")
-    done = run(recipe, runs)
-    assert done.returncode == 0, done.stderr
+    code, err = command("run", str(recipe), "--runs", str(runs))
+    assert code == 0, err
     return runs / "toy", fingerprint(runs / "toy")
 
 
@@ -144,7 +168,6 @@ def test_it_leaves_what_it_promises(undisturbed: tuple[Path, dict[str, str]]) ->
 
 FAULTS = (
     "sampled:chunk:2=kill",  # in preferences, between two chunks of samples (evaluate has the first)
-    "reference:chunk:1=kill",  # in dpo, after the reference and before the first step
     "step:done:4=kill",  # in dpo, two steps after a checkpoint
     "step:done:16=kill",  # in online_dpo, two steps after a checkpoint: what was left of dpo, round 2, kto, and four
 )
@@ -155,8 +178,8 @@ def test_killed_again_and_again(recipe: Path, undisturbed: tuple[Path, dict[str,
         killed = run(recipe, tmp_path, fault=fault)
         assert killed.returncode == -9, killed.stderr
     assert not (tmp_path / "toy/online/manifest.json").exists() and (tmp_path / "toy/single/manifest.json").exists()
-    again = run(recipe, tmp_path)
-    assert again.returncode == 0, again.stderr
+    code, err = command("run", str(recipe), "--runs", str(tmp_path))
+    assert code == 0, err
     assert fingerprint(tmp_path / "toy") == undisturbed[1]
 
 
@@ -211,65 +234,66 @@ def in_a_folder(tmp_path: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch)
     return write
 
 
-def command(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    from posttrain.cli import main
-
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert isinstance(end.value.code, int)
-    return end.value.code, capsys.readouterr().err
-
-
 @pytest.mark.parametrize(("rows", "stages", "said"), [pytest.param(*rest, id=name) for name, *rest in MISTAKES])
 def test_a_mistake_is_found_before_anything_runs(
-    in_a_folder: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str], rows: str, stages: str, said: str
+    in_a_folder: Callable[[str, str], Path], rows: str, stages: str, said: str
 ) -> None:
     in_a_folder(rows, stages)
-    code, err = command("check", "recipe.yaml", capsys=capsys)
+    code, err = command("check", "recipe.yaml")
     assert code == 2 and said in err and "Traceback" not in err
 
 
-def test_nothing_to_learn_from_ends_the_run_with_the_reasons(
-    in_a_folder: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_to_learn_from_ends_the_run_with_the_reasons(in_a_folder: Callable[[str, str], Path]) -> None:
     in_a_folder(SAME, DPO)
-    code, err = command("run", "recipe.yaml", capsys=capsys)
+    code, err = command("run", "recipe.yaml")
     assert code == 2 and "no preferences to learn from" in err and "chosen equals rejected" in err
 
 
-def test_skips_are_recorded_and_the_rest_is_learnt(
-    in_a_folder: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_skips_are_recorded_and_the_rest_is_learnt(in_a_folder: Callable[[str, str], Path], tmp_path: Path) -> None:
     long = json.dumps({"prompt": "q", "chosen": "a" * 3000, "rejected": "b"})
     empty = json.dumps({"prompt": "q", "chosen": "a", "rejected": " "})
     in_a_folder("\n".join([GOOD, SAME, empty, long]), DPO)
-    code, err = command("run", "recipe.yaml", capsys=capsys)
+    code, err = command("run", "recipe.yaml")
     assert code == 0, err
     summary = read_json(tmp_path / "runs/wrong/learn/result.json")["summary"]
     assert summary["preferences"] == summary["pairs"] == 1
     assert summary["dropped"] == {"chosen equals rejected": 1, "empty answer": 1, "over 1024 tokens": 1}
 
 
-def test_preferences_that_hold_an_evaluation_are_refused(
-    in_a_folder: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preferences_that_hold_an_evaluation_are_refused(in_a_folder: Callable[[str, str], Path]) -> None:
     rows = json.dumps({"prompt": "2+2?", "chosen": "4", "rejected": "5"})
     in_a_folder(rows, DPO.replace(", decontaminate: false", ""))
-    code, err = command("run", "recipe.yaml", capsys=capsys)
+    code, err = command("run", "recipe.yaml")
     assert code == 2 and "hold an evaluation task: ./pairs.jsonl:1" in err.replace(str(Path.cwd()), ".")
 
 
-def test_kto_needs_both_kinds(in_a_folder: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_kto_needs_both_kinds(in_a_folder: Callable[[str, str], Path]) -> None:
     rows = "\n".join(json.dumps({"prompt": f"q{i}", "completion": "a", "label": True}) for i in range(3))
     in_a_folder(rows, DPO.replace("steps: 1", "steps: 1, loss: kto"))
-    code, err = command("run", "recipe.yaml", capsys=capsys)
+    code, err = command("run", "recipe.yaml")
     assert code == 2 and "no answer is undesirable" in err
 
 
-def test_a_gold_that_tells_nothing_apart_breaks_the_promise(
-    in_a_folder: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reference_log_probs_outlive_a_killed_process(toy: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks on the disk are read; what is missing is computed again, to the same bytes."""
+    monkeypatch.setattr("posttrain.stages.dpo.CHUNK", 2)
+    config = DpoConfig(data=[PreferenceSource(source="x")], lora=LoraConfig(rank=4))
+    policy = Policy(toy, config, total_steps=1, seed=0)
+    context = StageContext("learn", tmp_path, Recipe(name="x", source="", tradeoff="x", model="toy", stages=[]), {}, 0)
+    asked: list[int] = []
+
+    def element(index: int) -> Compared:
+        asked.append(index)
+        return Compared([Answer([1, 2, 3 + index], [0, 0, 1]), Answer([1, 2, 9], [0, 0, 1])], [])
+
+    whole = kept(policy, "answers", element, 5, config, context)
+    assert len(whole) == 10 and asked == [0, 1, 2, 3, 4]
+    (tmp_path / "reference/answers-000002.f32").unlink()
+    assert kept(policy, "answers", element, 5, config, context) == whole and asked[5:] == [2, 3]
+
+
+def test_a_gold_that_tells_nothing_apart_breaks_the_promise(in_a_folder: Callable[[str, str], Path]) -> None:
     sampling = "sampling: {samples: 2, temperature: 1.0, max_tokens: 2}"
     in_a_folder(GOOD, f"  - {{id: p, kind: preferences, tasks: ./tasks.jsonl, graders: math, {sampling}}}\n")
-    code, err = command("run", "recipe.yaml", capsys=capsys)
+    code, err = command("run", "recipe.yaml")
     assert code == 3 and "none of 2 tasks gave a pair" in err and "Traceback" not in err
