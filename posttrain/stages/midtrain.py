@@ -51,7 +51,7 @@ def run(config: MidtrainConfig, context: StageContext) -> StageResult:
     work = drive(loop, policy, paths, config, start=start, total=total, reporter=context.reporter, stop=context.stop)
     history = run_async(work)
     validation = compared(before, losses(policy, held_out, config), text["sources"], context)
-    artefacts = save_policy(policy, loaded.path, paths)
+    artefacts = save_policy(policy, loaded.path, paths, adapter=config.context is None)  # its base has the old positions
     passes = total * config.batch_size / len(train)
     summary = {"steps": total, "loss": history[-1]["loss"], "passes": passes, "validation": validation, **text}
     return StageResult(artefacts, {**summary, "context": rope.context_of(loaded.model.config)})

@@ -72,12 +72,13 @@ async def grading(
         await grader.aclose()
 
 
-def save_policy(policy: Policy, parent: Path, paths: StagePaths) -> dict[str, Path]:
-    """Write `model/`, and `adapter/` where there is one, each whole or not at all."""
+def save_policy(policy: Policy, parent: Path, paths: StagePaths, *, adapter: bool = True) -> dict[str, Path]:
+    """Write `model/`, and `adapter/` where there is one, each whole or not at all. Without `adapter` only the model: where a
+    stage changed more than an adapter can carry."""
     artefacts = {"model": paths.model}
     with saving(paths.model) as folder:
         save_model(policy.model, policy.tokenizer, folder)
-    if policy.config.lora is not None:
+    if policy.config.lora is not None and adapter:
         with saving(paths.adapter) as folder:
             save_adapter(policy.model, folder, base=base_reference(parent, paths))
         artefacts["adapter"] = paths.adapter
