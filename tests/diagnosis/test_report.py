@@ -112,6 +112,7 @@ def test_everything_asked_for_is_there(whole: RunPaths) -> None:
         "Pipeline and lineage",
         "Before and after",
         "Training",
+        "What the stages say",
         "Best of N",
         "Where the time went",
         "Real rollouts",
