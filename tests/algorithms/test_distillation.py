@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from posttrain.algorithms import distillation
 from posttrain.algorithms.distillation import (
@@ -156,3 +158,32 @@ def test_equal_models_have_no_distance_and_no_gradient() -> None:
         (gradient,) = torch.autograd.grad(found.value_L.sum(), hidden)
         assert found.value_L.abs().max() < 1e-12 and gradient.abs().max() < 1e-12
         assert found.agreement_L.min() == 1
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest full-precision tensor that any operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(tensor, Tensor) and tensor.dtype in (torch.float32, torch.float64):
+                self.numbers = max(self.numbers, tensor.numel())
+        return found
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_in_low_precision_the_gradient_holds_and_no_more_than_a_tile_is_ever_in_fp32(name: str) -> None:
+    hidden, weight, other, head, target = models(300, vocabulary=40)
+    exact = hidden.clone().bfloat16().double().requires_grad_(True)
+    rounded = [each.bfloat16() for each in (weight, other, head)]
+    (wanted,) = torch.autograd.grad(plainly(LOSSES[name], exact, *(r.double() for r in rounded), target, 1.0).sum(), exact)
+    low = hidden.bfloat16().requires_grad_(True)
+    with Largest() as largest:
+        value = distilled(low, *rounded, target, LOSSES[name], 1.0).value_L
+    assert largest.numbers <= distillation.TILE * 40
+    (got,) = torch.autograd.grad(value.sum(), low)
+    assert (got.double() - wanted).norm() < 0.04 * wanted.norm()  # bf16 also moves who is among the likeliest
