@@ -73,8 +73,14 @@ class Objective:
 
 def objective(config: PairLoss, *, temperature: float = 1.0) -> Objective:
     method = LOSSES[config.loss]
-    given = {name: getattr(config, name) for name in method.settings}
-    settings = {name: method.settings[name] if value is None else value for name, value in given.items()}
+    given = {
+        "beta": config.beta,
+        "label_smoothing": config.label_smoothing,
+        "gamma": config.gamma,
+        "desirable_weight": config.desirable_weight,
+        "undesirable_weight": config.undesirable_weight,
+    }
+    settings = {name: default if (value := given[name]) is None else value for name, default in method.settings.items()}
     return Objective(method, settings, method.nll if config.nll is None else config.nll, temperature)
 
 
