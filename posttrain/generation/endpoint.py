@@ -139,7 +139,7 @@ class Endpoint:
         status = response.status_code
         if status == 200:
             return response.content
-        said = f"HTTP {status}: {response.text[:EXCERPT]}"
+        said = f"HTTP {status}: {excerpt(response.text)}"
         if status in AGAIN or status >= 500:
             raise Passing(said, retry_after(response.headers.get("retry-after")))
         if status in MISCONFIGURED:
@@ -191,7 +191,7 @@ def read_reply(content: bytes) -> Reply:
         choice = value["choices"][0]
         text, finish, message = choice["message"]["content"], choice["finish_reason"], choice["message"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{content[:EXCERPT].decode(errors='replace')!r}") from error
+        raise ValueError(repr(excerpt(content[:EXCERPT].decode(errors="replace")))) from error
     if finish not in ("stop", "length"):
         raise Refused(f"the answer ended with finish_reason {finish!r}")
     if text is None and finish == "length":  # cut off while it still reasoned
@@ -213,10 +213,14 @@ def retry_after(header: str | None) -> float | None:
     if header.strip().isdecimal():
         return float(header)
     try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - time.time())
+
+
+def excerpt(text: str) -> str:
+    """The start of what a server said, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:EXCERPT])
 
 
 def backoff(tries: int) -> float:

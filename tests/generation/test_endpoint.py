@@ -244,6 +244,15 @@ def test_the_token_comes_from_the_environment_and_goes_nowhere_else(monkeypatch:
             ask(settings(server, token_env="TEACHER_TOKEN"))
 
 
+def test_what_a_server_says_cannot_command_a_terminal() -> None:
+    with (
+        serving(lambda handler, body, number: handler.raw(b"\x1b[2J\x07gone\r\n" * 50, 400)) as server,
+        pytest.raises(Unanswered) as found,
+    ):
+        ask(settings(server))
+    assert found.value.message.isprintable() and "gone" in found.value.message and len(found.value.message) < 300
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
