@@ -29,6 +29,7 @@ from posttrain.core.config import (
     SftConfig,
     StageConfig,
     TeachConfig,
+    TaskSource,
     TrainConfig,
 )
 from posttrain.pipeline.models import Shape, shape
@@ -77,7 +78,15 @@ Made = Mapping[str, int]
 
 def _evaluate(config: EvaluateConfig, size: Shape, made: Made) -> Estimate:
     count = sum(suite.count for suite in config.suites.values())
-    return _sampling(count, config.sampling.samples, config.sampling.max_tokens, size)
+    prompt = sum(suite.count * _prompt(suite) for suite in config.suites.values()) / max(1, count)
+    return _sampling(count, config.sampling.samples, config.sampling.max_tokens, size, prompt)
+
+
+def _prompt(source: TaskSource) -> float:
+    """Tokens of a prompt. Haystacks say in words how long they are, and English takes 1.3 tokens a word."""
+    words = source.options.get("words", 0)
+    lengths = words if isinstance(words, Sequence) else [words]
+    return max(PROMPT, 1.3 * sum(lengths) / max(1, len(lengths))) if all(isinstance(each, int) for each in lengths) else PROMPT
 
 
 def _best_of_n(config: BestOfNConfig, size: Shape, made: Made) -> Estimate:
@@ -231,11 +240,11 @@ def _rows_made(config: StageConfig) -> int:
     return config.patch.count if isinstance(config, DiagnoseConfig) and config.patch else 0
 
 
-def _sampling(tasks: int, samples: int, longest: int, size: Shape) -> Estimate:
+def _sampling(tasks: int, samples: int, longest: int, size: Shape, prompt: float = PROMPT) -> Estimate:
     scale = size.parameters / MEASURED
-    seconds = LOADING_S + scale * (tasks * PROMPT / FORWARD + tasks * samples * longest * ANSWER / DECODE)
-    cache = min(256, tasks * samples) * (PROMPT + longest) * size.cache_per_token
-    return Estimate(seconds, RUNTIME_BYTES + 4 * size.parameters + cache, tasks * samples * 400)
+    seconds = LOADING_S + scale * (tasks * prompt / FORWARD + tasks * samples * longest * ANSWER / DECODE)
+    cache = min(256, tasks * samples) * (prompt + longest) * size.cache_per_token
+    return Estimate(seconds, RUNTIME_BYTES + 4 * size.parameters + int(cache), tasks * samples * 400)
 
 
 def _training_on(config: TrainConfig, tokens: float, size: Shape) -> Estimate:

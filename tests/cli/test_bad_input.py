@@ -250,6 +250,7 @@ def test_every_kind_of_stage_is_checked() -> None:
         "best_of_n",
         "evaluate",
         "diagnose",
+        "midtrain",
         "teach",
         "distill",
         "preferences",

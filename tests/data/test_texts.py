@@ -168,3 +168,15 @@ def test_manual_pages_are_found_where_manpath_says(tmp_path: Path, monkeypatch: 
     (tmp_path / "man1/ls.1").write_text(PAGE)
     monkeypatch.setenv("MANPATH", f"{tmp_path}:{tmp_path / 'none'}")
     assert [item.read().language for item in installed.man_pages()] == ["en"]
+
+
+def test_translations_are_found_below_the_environment_and_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, language in (("share/locale", "fi"), ("packages/thing/locale", "sv")):
+        (tmp_path / folder / language / "LC_MESSAGES").mkdir(parents=True)
+        (tmp_path / folder / language / "LC_MESSAGES/x.mo").write_bytes(catalogue({"": HEADER, "File": language}))
+    (tmp_path / "packages/readme.md").write_text("no catalogue")
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path / "packages")])
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(tmp_path / "packages")})
+    ours = [item for item in installed.message_catalogues() if item.name[0] in "03"]  # 1 and 2 are the machine's own folders
+    assert [item.read().language for item in ours] == ["fi", "sv"]

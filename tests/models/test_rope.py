@@ -15,6 +15,7 @@ from posttrain.core.config import ContextConfig, LoraConfig
 from posttrain.core.errors import UserError
 from posttrain.core.types import Sampling, TokenRow, floats, ints
 from posttrain.generation.native import NativeEngine
+from posttrain.generation.native.engine import PREFILL_TOKENS
 from posttrain.generation.native.scheduler import Request
 from posttrain.models import rope
 from posttrain.models.forward import score
@@ -104,19 +105,21 @@ def test_every_part_of_the_setting_moves_the_result(toy_path: Path) -> None:
         assert all((one - other).abs().max() > 1e-5 for other in found[:i]), i
 
 
-def test_the_engine_reads_a_long_prompt_as_the_trainer_scores_it(toy: Loaded, tmp_path: Path) -> None:
-    """Through the adapter's folded view and through a model loaded again; a prompt longer than the old context."""
-    rope.extend(toy.model, ContextConfig(length=2048))
+def test_the_engine_reads_long_prompts_as_the_trainer_scores_them(toy: Loaded, tmp_path: Path) -> None:
+    """Through the adapter's folded view: a prompt longer than one prefill takes, one beyond the old context, a short one."""
+    rope.extend(toy.model, ContextConfig(length=8192))
     add_lora(toy.model, LoraConfig(rank=4), seed=0)
     renderer = chat.renderer(toy.tokenizer)
     engine = NativeEngine(InferenceView(toy.model), renderer.decode, ())
-    assert engine.context == 2048
-    (written,) = engine.generate_batch([Request(ints(tokens()), Sampling(temperature=1.0, max_tokens=6), 5)])
-    with torch.no_grad():
-        scored = score(toy.model, pack([row(tokens() + list(written.tokens))])).logprobs_L[-6:]
-    assert torch.allclose(torch.tensor(written.logprobs), scored, atol=1e-4)
+    assert engine.context == 8192
+    prompts = [tokens(PREFILL_TOKENS + 300), tokens(LENGTH), tokens(9)]
+    found = engine.generate_batch([Request(ints(prompt), Sampling(temperature=1.0, max_tokens=6), 5) for prompt in prompts])
+    for prompt, written in zip(prompts, found, strict=True):
+        with torch.no_grad():
+            scored = score(toy.model, pack([row(prompt + list(written.tokens))])).logprobs_L[-6:]
+        assert torch.allclose(torch.tensor(written.logprobs), scored, atol=1e-4)
     save_model(toy.model, toy.tokenizer, tmp_path / "long")
-    assert NativeEngine(InferenceView(load(str(tmp_path / "long")).model), renderer.decode, ()).context == 2048
+    assert NativeEngine(InferenceView(load(str(tmp_path / "long")).model), renderer.decode, ()).context == 8192
 
 
 def test_stages_do_not_compound(toy: Loaded, tmp_path: Path) -> None:
