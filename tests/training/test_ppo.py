@@ -289,6 +289,24 @@ def test_the_kl_is_taken_off_every_token(toy_path: Path) -> None:
     assert max(abs(s - r) for row in rows for s, r in zip(row.sampled, row.reference, strict=True)) > 1e-3
 
 
+@pytest.mark.parametrize("form", ["k2_loss", "k3_loss"])
+def test_a_kl_in_the_loss_leaves_the_rewards_alone(toy_path: Path, form: str) -> None:
+    found = {}
+    for coefficient in (0.0, 0.5):
+        config = ppo_config(kl=KlConfig(coefficient=coefficient, form=form), gae_lambda=1.0, learning_rate=1e-2)
+        made = make(toy_path, config)
+        for index in range(2):  # the first round leaves the reference, the second is pulled back
+            rows = rows_with(made, config, honest(made, groups()))
+            metrics = update(made, rows, config, coefficient, seed=0, index=index)
+        found[coefficient] = (metrics, [list(row.returns) for row in rows])
+    for _, returns in found.values():
+        assert [value for row in returns for value in row] == pytest.approx(
+            [r.reward for r in rows for _ in range(r.trained)], abs=1e-6
+        )
+    assert found[0.5][0]["kl/loss"] > 0 and "kl/loss" not in found[0.0][0]
+    assert found[0.5][0]["grad_norm"] != pytest.approx(found[0.0][0]["grad_norm"], rel=1e-3)
+
+
 def test_an_answer_cut_off_ends_with_its_score_or_goes_on_with_the_value_of_what_stands(toy_path: Path) -> None:
     found = groups()[:1]
     cut = [replace(found[0], rollouts=(replace(found[0].rollouts[0], status="truncated"), *found[0].rollouts[1:]))]
