@@ -56,7 +56,7 @@ MAY_IMPORT_LAZILY: dict[str, set[str]] = {
 }
 
 # Third-party packages that take long to import, and the parts with leaf modules that may import them at their top.
-HEAVY = {"torch", "transformers", "peft", "pyarrow", "matplotlib", "math_verify", "gguf", "datasets"}
+HEAVY = {"torch", "transformers", "peft", "pyarrow", "matplotlib", "math_verify", "gguf", "datasets", "datasketch"}
 MAY_BE_HEAVY = {
     "algorithms": {"torch"},
     "data": {"pyarrow"},

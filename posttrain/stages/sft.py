@@ -18,6 +18,7 @@ from posttrain.core.types import Example, Task
 from posttrain.data import examples
 from posttrain.data.decontaminate import Index
 from posttrain.data.dedup import unique
+from posttrain.data.near_duplicates import near_unique
 from posttrain.data.split import hold_out
 from posttrain.data.store import TokenStore, TokenStoreWriter
 from posttrain.records.files import write_json
@@ -84,8 +85,10 @@ def encoded(config: SftConfig, context: StageContext, renderer: chat.ChatRendere
 def write(
     writer: TokenStoreWriter, rows: Iterable[Example], config: SftConfig, renderer: chat.ChatRenderer, counts: Counts
 ) -> None:
-    kept = unique(rows) if config.dedup else rows
-    for example in kept:
+    exact = unique(rows) if config.dedup else None
+    kept = exact or iter(rows)
+    near = near_unique(kept, config.near_duplicates) if config.near_duplicates is not None else None
+    for example in near or kept:
         tokens, mask = renderer.example(example)
         if len(tokens) > config.max_length:
             counts.cut += 1
@@ -97,8 +100,9 @@ def write(
         counts.rows += 1
         counts.tokens += len(tokens)
         counts.trained_tokens += sum(mask)
-    if config.dedup and (repeated := getattr(kept, "dropped", 0)):
-        counts.dropped["exact duplicate"] = repeated
+    for reason, sieve in (("exact duplicate", exact), ("near-duplicate", near)):
+        if sieve is not None and sieve.dropped:
+            counts.dropped[reason] = sieve.dropped
 
 
 def clean(rows: Iterable[Example], tasks: list[Task]) -> Iterator[Example]:

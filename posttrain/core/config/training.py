@@ -105,6 +105,9 @@ class SftConfig(TrainConfig):
     """Optimizer steps between validation losses, where rows are held out."""
     dedup: bool = True
     """Drop exact duplicates."""
+    near_duplicates: float | None = None
+    """Drop rows whose word 5-grams overlap an earlier row's by this much or more (Jaccard similarity, such as 0.8); none keeps
+    them. Rows made from one template overlap by design."""
     decontaminate: bool = True
     """Fail if training rows share long n-grams with any evaluation set of the recipe."""
 
@@ -116,6 +119,8 @@ class SftConfig(TrainConfig):
         not_negative(validation=self.validation)
         if self.steps is not None:
             positive(steps=self.steps)
+        if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
+            raise ValueError(f"near_duplicates is {self.near_duplicates}; expected a number above 0 and at most 1, such as 0.8")
 
     def plan(self) -> str:
         much = f"{self.steps} steps" if self.steps else f"{self.epochs:g} epoch(s)"
