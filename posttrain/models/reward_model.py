@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -177,14 +178,17 @@ def load_reward_model(reference: str, *, device: torch.device | str | None = Non
         labels = AutoConfig.from_pretrained(path).num_labels
         if labels != 1:
             raise UserError(f"{reference} has {labels} labels; a reward model has one.", fix="Use another model.")
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype="auto", attn_implementation=attention.NAME, trust_remote_code=False, output_loading_info=True
-        )
+        try:
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype="auto", attn_implementation=attention.NAME, trust_remote_code=False, output_loading_info=True
+            )
+        except SafetensorError as error:
+            raise UserError(f"the weights in {path} are damaged: {error}.", fix="Train the reward model again.") from error
         tokenizer = AutoTokenizer.from_pretrained(path)
     if loading["missing_keys"]:
         raise UserError(f"{reference} lacks {', '.join(sorted(loading['missing_keys'])[:3])}.", fix="Train it again.")
     attention.refuse_unsupported(model.config, reference)
-    weight = load_file(path / HEADS)["heads"] if (path / HEADS).exists() else model.score.weight.detach()
+    weight = _tensors(path / HEADS)["heads"] if (path / HEADS).exists() else model.score.weight.detach()
     member = _member(model.eval().to(torch.device(device or default_device())), weight, str(path))
     return RewardModel([member], tokenizer, about.get("ensemble", "adapters"), about.get("mean", ()), about.get("std", ()))
 
@@ -201,14 +205,14 @@ def _load_members(path: Path, about: dict[str, Any]) -> RewardModel:
     members = []
     for number in range(about["members"]):
         folder = path / "members" / str(number)
+        tensors = _tensors(folder / "adapter_model.safetensors")
         settings = json.loads((folder / "adapter_config.json").read_text())
         lora = LoraConfig(rank=settings["r"], alpha=settings["lora_alpha"], allow_high_rank=True)
         model = sibling(body, lora, seed=0)
-        tensors = load_file(folder / "adapter_model.safetensors")
         for name, layer in adapters(model).items():
             layer.lora_A.data.copy_(tensors[f"base_model.model.{name}.lora_A.weight"])
             layer.lora_B.data.copy_(tensors[f"base_model.model.{name}.lora_B.weight"])
-        members.append(_member(model.eval(), load_file(folder / "head.safetensors")["head"], str(path)))
+        members.append(_member(model.eval(), _tensors(folder / "head.safetensors")["head"], str(path)))
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(path)
     return RewardModel(members, tokenizer, "adapters", about["mean"], about["std"])
@@ -220,6 +224,13 @@ def _member(model: PreTrainedModel, weight_ME: Tensor, name: str) -> Member:
     head = ScalarHead(weight_ME.shape[1], len(weight_ME), seed=0, dtype=weight_ME.dtype)
     head.weight.data.copy_(weight_ME)
     return Member(model, head.to(model.device)).requires_grad_(False)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} is missing or damaged: {error}.", fix="Train the reward model again.") from error
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from posttrain.core.errors import EnvironmentFailed, UserError
 from posttrain.core.types import Task
 from posttrain.pipeline import context, order
 from posttrain.pipeline.estimate import Estimate, estimate, total
-from posttrain.pipeline.models import require_adapter, require_model
+from posttrain.pipeline.models import require_adapter, require_model, require_scalar
 from posttrain.pipeline.order import WRITES, Locate, nowhere
 from posttrain.pipeline.references import inner_settings, is_builtin, is_run, references, run_stage
 from posttrain.pipeline.validate import combined
@@ -117,6 +117,8 @@ def _references(recipe: Recipe, index: int, runs: Path, locate: Locate, findings
         with findings.at(locate(index, *reference.keys)[0]):
             if reference.role in ("model", "reward_model") and reference.text not in ids:
                 findings.remark(_model(reference.text, runs))
+                if reference.role == "reward_model":
+                    require_scalar(reference.text)
             elif reference.role == "adapter" and is_path(reference.text):
                 require_adapter(Path(reference.text))
             elif is_run(reference.text):
@@ -198,7 +200,9 @@ def _tasks(source: TaskSource, recipe: Recipe) -> list[Task]:
 
 def _unused(stage: Stage, recipe: Recipe) -> str:
     """A remark where a stage's work is used by nobody, which is mostly a forgotten reference."""
-    made = stage.config.writes() - {"evaluation", "tasks", "adapter"} if not isinstance(stage.config, DiagnoseConfig) else frozenset()
+    made = (
+        stage.config.writes() - {"evaluation", "tasks", "adapter"} if not isinstance(stage.config, DiagnoseConfig) else frozenset()
+    )
     users = [other.id for other in recipe.stages if any(reference.text == stage.id for reference in references(other.config))]
     return (
         f"{stage.id} writes {' and '.join(WRITES[role] for role in sorted(made))} that no other stage uses"

@@ -107,11 +107,24 @@ def _require_directory(path: Path) -> str:
     return ""
 
 
+def require_scalar(reference: str) -> None:
+    """Refuse a model that is on this machine and has no scalar head: a language model is no reward model."""
+    config = config_of(reference) or {}
+    names = config.get("architectures") or []
+    if names and not any(str(name).endswith("ForSequenceClassification") for name in names):
+        raise UserError(
+            f"{reference} is not a reward model: its architecture is {', '.join(map(str, names))}.",
+            fix="Name a stage of kind reward_model, or a directory that one wrote.",
+        )
+
+
 def require_adapter(path: Path) -> None:
     """Refuse a directory that is no adapter in PEFT's layout."""
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (path / name).is_file():
-            raise UserError(f"{path} has no {name}, so it is no adapter.", fix="Name a stage that trained with LoRA, or its adapter/.")
+            raise UserError(
+                f"{path} has no {name}, so it is no adapter.", fix="Name a stage that trained with LoRA, or its adapter/."
+            )
 
 
 def shape(reference: str) -> Shape | None:

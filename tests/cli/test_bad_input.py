@@ -256,4 +256,5 @@ def test_every_kind_of_stage_is_checked() -> None:
         "preferences",
         "dpo",
         "online_dpo",
+        "reward_model",  # test_reward_model_input.py
     }, "a new kind: add its mistakes above"

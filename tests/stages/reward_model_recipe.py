@@ -61,7 +61,9 @@ def turn(role: str, content: str) -> dict[str, str]:
 def preference(number: int, answers: int = 3) -> dict[str, Any]:
     """Answers of letters and digits; the more letters the better, which one byte after another can tell."""
     draw = random.Random(number)
-    texts = ["".join(draw.choice("abcdef" if draw.random() < k / (answers - 1) else "012345") for _ in range(8)) for k in range(answers)]
+    texts = [
+        "".join(draw.choice("abcdef" if draw.random() < k / (answers - 1) else "012345") for _ in range(8)) for k in range(answers)
+    ]
     pairs = [{"better": j, "worse": i, "probability": 1.0, "margin": j - i} for i in range(answers) for j in range(i + 1, answers)]
     return {
         "prompt": [turn("user", f"write {number}")],
