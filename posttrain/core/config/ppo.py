@@ -43,8 +43,9 @@ class PpoConfig(PolicyGradientConfig):
     it; `bootstrap` takes it as practical, and the critic's value of the cut text stands in the grade's place."""
     value_clip: float | None = 0.2
     """How far a value may move from its start in the round before it has no gradient, in units of the reward; none is off."""
-    critic_learning_rate: float = 2e-4
-    """Peak learning rate of the critic; warm-up and schedule are the policy's."""
+    critic_learning_rate: float = 1e-4
+    """Peak learning rate of the critic; warm-up and schedule are the policy's. An optimizer step can move all values at once by
+    about this rate times the sum of a hidden state's absolute entries, which is in the hundreds."""
     critic_lora: LoraConfig | None = field(default_factory=LoraConfig)
     """Adapter of the critic; `null` trains all its weights."""
     critic_model: ModelReference | None = None
