@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers import PreTrainedTokenizerBase
-
 from posttrain import chat, graders
 from posttrain.core.config import GraderConfig, TaskSource
 from posttrain.core.protocols import Grader
@@ -55,7 +53,7 @@ async def grading(
     tasks: Sequence[Task],
     context: StageContext,
     *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: Any = None,
 ) -> AsyncIterator[Grader]:
     """The stage's grader, proven on its tasks before it is used, and closed with all its processes after.
 

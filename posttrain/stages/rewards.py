@@ -11,10 +11,9 @@ import asyncio
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
-
 from posttrain import chat
 from posttrain.core.config import GraderConfig, RewardModelGrader
 from posttrain.core.errors import UserError
@@ -77,9 +76,7 @@ class BatchedRewards:
             quiet, seen = (quiet + 1 if len(self._waiting) == seen else 0), len(self._waiting)
 
 
-def scorers_of(
-    configs: Sequence[GraderConfig], references: Mapping[str, str], tokenizer: PreTrainedTokenizerBase | None = None
-) -> dict[str, BatchedRewards]:
+def scorers_of(configs: Sequence[GraderConfig], references: Mapping[str, str], tokenizer: Any = None) -> dict[str, BatchedRewards]:
     """The reward models that graders name, loaded once each and tried. `tokenizer` is that of the model they will judge.
     Raises UserError for one that is dead, was made for another tokenizer, or lacks what a grader asks for."""
     found: dict[str, BatchedRewards] = {}
@@ -96,7 +93,7 @@ def scorers_of(
     return found
 
 
-def require_tokenizer(reward: RewardModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
+def require_tokenizer(reward: RewardModel, tokenizer: Any, name: str) -> None:
     """A reward model of another tokenizer was trained on another model's kind of answers; it is nearly always the wrong one."""
     if tokenizer is not None and reward.tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UserError(
