@@ -9,17 +9,19 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from posttrain.cli import main
-from posttrain.core.config import DpoConfig, LoraConfig, PreferenceSource, Recipe
+from posttrain.core.config import DpoConfig, FunctionGrader, LoraConfig, OnlineDpoConfig, PreferenceSource, Recipe, TaskSource
 from posttrain.core.stage import StageContext
 from posttrain.models.load import Loaded
 from posttrain.models.toy import make_toy
 from posttrain.records.metrics import read_metrics
 from posttrain.records.summary import read_json
 from posttrain.stages.dpo import kept
+from posttrain.stages.online_dpo import run as learn_online
 from posttrain.training.dpo import Answer, Compared
 from posttrain.training.policy import Policy
 from tests.stages.helpers import GRADER, run
@@ -290,6 +292,26 @@ def test_reference_log_probs_outlive_a_killed_process(toy: Loaded, tmp_path: Pat
     assert len(whole) == 10 and asked == [0, 1, 2, 3, 4]
     (tmp_path / "reference/answers-000002.f32").unlink()
     assert kept(policy, "answers", element, 5, config, context) == whole and asked[5:] == [2, 3]
+
+
+def test_online_dpo_earns_more_than_it_did(recipe: Path, tmp_path: Path) -> None:
+    """The share of lower-case letters in what the toy writes, from its own pairs alone."""
+    config = OnlineDpoConfig(
+        tasks=[TaskSource(source="tasks")],
+        graders=[FunctionGrader(path=f"{recipe.parent}/grader.py:letters")],
+        lora=None,
+        learning_rate=3e-3,
+        pairing="all",
+        steps=20,
+        prompts_per_step=8,
+        max_tokens=6,
+    )
+    known = {"base": str(recipe.parent / "model"), "tasks": str(recipe.parent / "tasks.jsonl")}
+    learn_online(
+        config, StageContext("online", tmp_path, Recipe(name="x", source="", tradeoff="x", model="toy", stages=[]), known, 0)
+    )
+    rewards = [row["reward/mean"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+    assert fmean(rewards[-5:]) > 1.5 * fmean(rewards[:5])
 
 
 def test_a_gold_that_tells_nothing_apart_breaks_the_promise(in_a_folder: Callable[[str, str], Path]) -> None:
