@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+
 from posttrain import chat
 from posttrain.core.config import GraderConfig, RewardModelGrader
 from posttrain.core.errors import UserError
