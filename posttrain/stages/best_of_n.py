@@ -11,6 +11,7 @@ from posttrain import chat
 from posttrain.core.config import BestOfNConfig, LanguageGrader
 from posttrain.core.errors import PromiseBroken
 from posttrain.core.stage import StageContext, StageResult
+from posttrain.core.statistics import interval, paired, verdicts
 from posttrain.core.types import Message, Task
 from posttrain.evaluation import best_of_n_kl, pass_at_k
 from posttrain.graders import grade_text
@@ -47,8 +48,22 @@ async def _run(config: BestOfNConfig, context: StageContext) -> StageResult:
         "kept": len(chosen.kept),
         "dropped": dict(chosen.dropped),
         "curve": curve(records, config.sampling.samples),
+        "worth": {} if config.keep.passed else worth(chosen.kept, records),
     }
     return StageResult({"data": paths.data}, summary)
+
+
+def worth(kept: Sequence[RolloutRecord], records: Sequence[RolloutRecord]) -> dict[str, Any]:
+    """What choosing gained on these tasks: the pass rate of the chosen answers, of any one sample, and their difference, task
+    by task. Empty where no grader gives a verdict; one of weight 0 beside a reward model gives one and chooses nothing."""
+    best, every = verdicts(kept), verdicts(records)
+    if not best:
+        return {}
+    return {
+        "chosen": interval(best).to_json(),
+        "one_sample": interval(every).to_json(),
+        "difference": paired(every, best).to_json(),
+    }
 
 
 def speaks(language: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from posttrain.core.types import Pair, ints
 from posttrain.data.preference_store import PreferenceStore, PreferenceStoreWriter
 from posttrain.records.metrics import read_metrics
+from posttrain.stages.best_of_n import worth
 from posttrain.stages.reward_model import hold_out_prompts, oriented
 from tests.stages.helpers import fingerprint, run
 from tests.stages.reward_model_recipe import write_recipe
@@ -108,3 +110,19 @@ def test_pairs_stand_with_the_likelier_first() -> None:
     assert oriented(Pair(0, 2, 0.9, 1.0), place) == Pair(0, 1, 0.9, 1.0)
     turned = oriented(Pair(0, 2, 0.25, 1.0), place)
     assert turned == Pair(1, 0, 0.75, -1.0)
+
+
+@dataclass(frozen=True)
+class Judged:
+    task_id: str
+    passed: bool | None
+    grade_status: str = "scored"
+
+
+def test_what_choosing_is_worth_by_hand() -> None:
+    """Two tasks: one with a right answer among two, which is chosen, and one without."""
+    records = [Judged("a", True), Judged("a", False), Judged("b", False), Judged("b", False)]
+    found = worth([records[0], records[2]], records)  # type: ignore[arg-type, list-item]
+    assert (found["chosen"]["value"], found["one_sample"]["value"]) == (0.5, 0.25)
+    assert found["difference"]["difference"] == 0.25 and found["difference"]["fixed"] == 1
+    assert worth([Judged("a", None)], [Judged("a", None)]) == {}  # type: ignore[list-item]
