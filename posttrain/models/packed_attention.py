@@ -10,6 +10,7 @@ Letters: H query heads, K key heads, N tokens, D head size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -23,16 +24,19 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 SHORT = 256
 """Blocks up to this many keys are computed in fp32, whose CPU kernel has the faster backward there; longer ones in bf16."""
 
-Block = tuple[slice, slice, bool]
+PADDED = 0.8
+"""Runs are padded to one length where the longest of them is at most 1 / PADDED times the shortest."""
+
+Block = tuple[slice, slice]
+"""Query tokens, and the keys all of them see."""
 
 
-def blocks(reach_N: Sequence[int]) -> list[Block]:
-    """(query slice, key slice, causal): every run's causal block first, then the blocks that join later tokens to it."""
+def blocks(reach_N: Sequence[int]) -> Blocks:
     count = len(reach_N)
     cuts = [0, *(i for i in range(1, count) if reach_N[i] != reach_N[i - 1]), count]
     runs = [slice(a, b) for a, b in pairwise(cuts) if b > a]
-    later = [(slice(run.stop, reach_N[run.start]), run, False) for run in runs if reach_N[run.start] > run.stop]
-    return [(run, run, True) for run in runs] + later
+    later = [(slice(run.stop, reach_N[run.start]), run) for run in runs if reach_N[run.start] > run.stop]
+    return Blocks(*buckets(runs), later)
 
 
 def visible(reach_N: Sequence[int], device: torch.device) -> Tensor:
@@ -40,6 +44,61 @@ def visible(reach_N: Sequence[int], device: torch.device) -> Tensor:
     reach = torch.tensor(reach_N, device=device)
     i = torch.arange(len(reach_N), device=device)
     return (i[None, :] <= i[:, None]) & (i[:, None] < reach[None, :])
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Causal runs of similar length as one padded batch: `where` (R, T) is the packed token at each place, a run's last one
+    repeated behind its end, which causal attention never lets the others see; `real` are the places that are not padding."""
+
+    where: Tensor
+    real: Tensor
+
+    def rows(self, x_HND: Tensor, work: torch.dtype) -> Tensor:
+        """(H, N, ...) -> (R, H, T, ...)"""
+        picked: Tensor = x_HND.index_select(1, self.where.flatten()).unflatten(1, self.where.shape)  # type: ignore[no-untyped-call]
+        return picked.transpose(0, 1).to(work).contiguous()
+
+    def flat(self, x_RHTD: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, H, T, ...) -> the packed tokens n of all real places, and their values (H, n, ...)."""
+        return self.where.flatten()[self.real], x_RHTD.transpose(0, 1).flatten(1, 2).index_select(1, self.real)
+
+
+def buckets(runs: Sequence[slice]) -> tuple[list[Bucket], list[slice]]:
+    """Runs that are worth a batch, by similar length, and those that are better on their own."""
+    together: list[list[slice]] = []
+    alone: list[slice] = []
+    for run in sorted(runs, key=lambda run: run.stop - run.start):
+        length = run.stop - run.start
+        if length > SHORT:
+            alone.append(run)
+        elif together and length * PADDED <= (first := together[-1][0]).stop - first.start:
+            together[-1].append(run)
+        else:
+            together.append([run])
+    return [bucket(runs) for runs in together if len(runs) > 1], alone + [runs[0] for runs in together if len(runs) == 1]
+
+
+def bucket(runs: Sequence[slice]) -> Bucket:
+    longest = max(run.stop - run.start for run in runs)
+    place = torch.arange(longest)
+    starts, ends = (torch.tensor([getattr(run, side) for run in runs])[:, None] for side in ("start", "stop"))
+    return Bucket(torch.minimum(starts + place, ends - 1), (starts + place < ends).flatten().nonzero()[:, 0])
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """All of a packed row's attention: causal runs in batches and alone, then the blocks that join later tokens to a run."""
+
+    buckets: Sequence[Bucket]
+    alone: Sequence[slice]
+    later: Sequence[Block]
+
+    @property
+    def longest(self) -> int:
+        """Most keys of one block."""
+        runs = [run.stop - run.start for run in (*self.alone, *(keys for _, keys in self.later))]
+        return max([*runs, *(bucket.where.shape[1] for bucket in self.buckets)], default=0)
 
 
 class Packed:
@@ -64,18 +123,23 @@ class SharedAttention(torch.autograd.Function):
     """q (1, H, N, D), k and v (1, K, N, D) -> (1, H, N, D)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: list[Block], scale: float) -> Tensor:
-        work = torch.float32 if max((keys.stop - keys.start for _, keys, _ in plan), default=0) <= SHORT else q.dtype
-        qw, kw, vw = (x.to(work) for x in (q, k, v))
-        out = torch.empty_like(qw)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Blocks, scale: float) -> Tensor:
+        work = torch.float32 if plan.longest <= SHORT else q.dtype
+        out = torch.empty(q.shape, dtype=work)
         lse = torch.empty(q.shape[:3], dtype=torch.float32)
-        for rows, keys, causal in plan:
-            o, block_lse = _flash(qw[:, :, rows], kw[:, :, keys], vw[:, :, keys], 0.0, causal, scale=scale)
-            if not causal:
-                seen = lse[:, :, rows]
-                o = torch.lerp(out[:, :, rows], o, torch.sigmoid(block_lse - seen)[..., None].to(work))
-                block_lse = torch.logaddexp(seen, block_lse)
-            out[:, :, rows], lse[:, :, rows] = o, block_lse
+        for each in plan.buckets:
+            o, block_lse = _flash(*(each.rows(x[0], work) for x in (q, k, v)), 0.0, True, scale=scale)
+            for whole, part in ((out, o), (lse, block_lse)):
+                tokens, values = each.flat(part)
+                whole[0].index_copy_(1, tokens, values)
+        qw, kw, vw = (x.to(work) for x in (q, k, v))
+        for run in plan.alone:
+            out[:, :, run], lse[:, :, run] = _flash(qw[:, :, run], kw[:, :, run], vw[:, :, run], 0.0, True, scale=scale)
+        for rows, keys in plan.later:
+            o, block_lse = _flash(qw[:, :, rows], kw[:, :, keys], vw[:, :, keys], 0.0, False, scale=scale)
+            seen = lse[:, :, rows]
+            out[:, :, rows] = torch.lerp(out[:, :, rows], o, torch.sigmoid(block_lse - seen)[..., None].to(work))
+            lse[:, :, rows] = torch.logaddexp(seen, block_lse)
         result = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, result, lse)
         ctx.plan, ctx.scale, ctx.work = plan, scale, work
@@ -84,21 +148,18 @@ class SharedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
-        qw, kw, vw, ow, dw = (x.to(ctx.work) for x in (q, k, v, out, grads[0]))
-        dq, dk, dv = (torch.zeros(x.shape, dtype=torch.float32) for x in (q, k, v))
-        for rows, keys, causal in ctx.plan:
-            gq, gk, gv = _flash_backward(
-                dw[:, :, rows],
-                qw[:, :, rows],
-                kw[:, :, keys],
-                vw[:, :, keys],
-                ow[:, :, rows],
-                lse[:, :, rows],
-                0.0,
-                causal,
-                scale=ctx.scale,
-            )
-            dq[:, :, rows] += gq
-            dk[:, :, keys] += gk
-            dv[:, :, keys] += gv
-        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, None
+        plan, work = ctx.plan, ctx.work
+        sums = [torch.zeros(x.shape, dtype=torch.float32) for x in (q, k, v)]
+        for each in plan.buckets:
+            inputs = [each.rows(x[0], work) for x in (grads[0], q, k, v, out)]
+            parts = _flash_backward(*inputs, each.rows(lse[0], torch.float32), 0.0, True, scale=ctx.scale)
+            for whole, part in zip(sums, parts, strict=True):
+                tokens, values = each.flat(part)
+                whole[0].index_add_(1, tokens, values.float())
+        dw, qw, kw, vw, ow = (x.to(work) for x in (grads[0], q, k, v, out))
+        for rows, keys, causal in [*((run, run, True) for run in plan.alone), *((*pair, False) for pair in plan.later)]:
+            block = (dw[:, :, rows], qw[:, :, rows], kw[:, :, keys], vw[:, :, keys], ow[:, :, rows], lse[:, :, rows])
+            parts = _flash_backward(*block, 0.0, causal, scale=ctx.scale)
+            for whole, part, where in zip(sums, parts, (rows, keys, keys), strict=True):
+                whole[:, :, where] += part
+        return *(total.to(x.dtype) for total, x in zip(sums, (q, k, v), strict=True)), None, None

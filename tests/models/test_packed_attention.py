@@ -17,6 +17,8 @@ def trees() -> dict[str, list[list[int]]]:
         "packing": [[1, 2, 3], [4, 5], [6, 7, 8, 9]],
         "group": [[*prompt, 1, 2], [*prompt, 3], [*prompt, 4, 5, 6]],
         "tree": [[*prompt, *turn, 1], [*prompt, *turn, 2, 3], [*prompt, 9, 9], [7, 7]],
+        "many short": [list(range(base, base + n)) for base, n in ((1, 9), (50, 10), (100, 10), (150, 20), (200, 11), (250, 22))],
+        "groups of short": [[*range(base, base + 10), *range(n)] for base in (100, 200) for n in (11, 12, 12, 13, 30)],
         "long": [list(range(300)), [*range(280), 5, 5, 5]],
     }
 
@@ -41,6 +43,15 @@ def test_output_and_gradients(name: str, dtype: torch.dtype, tolerance: float) -
     exact_grads = torch.autograd.grad(expected, exact, g.double())
     for got, wanted in zip((out, *grads), (expected, *exact_grads), strict=True):
         assert ((got.double() - wanted).norm() / wanted.norm()).item() < tolerance
+
+
+def test_runs_of_similar_length_share_a_batch() -> None:
+    _, _, reach, _ = pack_tokens(trees()["many short"], min_shared=3)
+    plan = blocks(reach)
+    assert [tuple(bucket.where.shape) for bucket in plan.buckets] == [(4, 11), (2, 22)] and not plan.alone
+    assert sorted(int(i) for bucket in plan.buckets for i in bucket.where.flatten()[bucket.real]) == list(range(len(reach)))
+    _, _, reach, _ = pack_tokens(trees()["long"], min_shared=3)
+    assert not blocks(reach).buckets and blocks(reach).longest == 280
 
 
 def test_the_plan_for_other_devices_is_the_same_relation() -> None:
