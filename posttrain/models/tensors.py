@@ -43,7 +43,8 @@ class Weights:
                 handle = safe_open(file, framework="pt")
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{file} cannot be read ({error}).", fix="Save the model again.") from error
-            self._files |= dict.fromkeys(handle.keys(), handle)
+            names: list[str] = list(handle.keys())  # type: ignore[no-untyped-call]
+            self._files |= dict.fromkeys(names, handle)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._files))

@@ -32,6 +32,9 @@ KNOWN = {
 """Models that need no hub, with the shape of those that are converted on first use."""
 
 
+LICENCES = {"smollm2-135m-instruct": "apache-2.0"}
+
+
 @dataclass(frozen=True)
 class Shape:
     """A decoder's sizes, counted as Llama's: gated MLP, no biases."""
@@ -116,6 +119,19 @@ def require_scalar(reference: str) -> None:
             f"{reference} is not a reward model: its architecture is {', '.join(map(str, names))}.",
             fix="Name a stage of kind reward_model, or a directory that one wrote.",
         )
+
+
+def licence_of(reference: str) -> str:
+    """A model's licence where we know it or its README says so in its head; else nothing."""
+    if reference in LICENCES:
+        return LICENCES[reference]
+    folder = directory(reference)
+    readme = folder / "README.md" if folder else None
+    if readme is None or not readme.is_file():
+        return ""
+    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines()[:100]
+    named = [line.partition(":")[2].strip().strip("\"'") for line in lines if line.startswith("license:")]
+    return named[0] if lines[:1] == ["---"] and named and named[0] != "unknown" else ""
 
 
 def require_adapter(path: Path) -> None:

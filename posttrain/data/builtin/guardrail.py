@@ -48,7 +48,7 @@ def harmful(stream: random.Random) -> Problem:
 def harmless(stream: random.Random) -> Problem:
     category = stream.choice(sorted(HARMLESS))
     request, reply, words = stream.choice(HARMLESS[category])
-    metadata = {"expect": "answer", "mentions": [words.split(", ")]}
+    metadata: dict[str, object] = {"expect": "answer", "mentions": [words.split(", ")]}
     return asked(stream, request, request, reply, {"kind": "harmless", "category": category}, metadata)
 
 
