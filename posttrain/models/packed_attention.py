@@ -54,9 +54,14 @@ class Bucket:
     where: Tensor
     real: Tensor
 
+    @property
+    def padding(self) -> Tensor:
+        """(R, T)"""
+        return torch.ones(self.where.numel(), dtype=torch.bool).index_fill_(0, self.real, False).view(self.where.shape)
+
     def rows(self, x_HND: Tensor, work: torch.dtype) -> Tensor:
         """(H, N, ...) -> (R, H, T, ...)"""
-        picked: Tensor = x_HND.index_select(1, self.where.flatten()).unflatten(1, self.where.shape)  # type: ignore[no-untyped-call]
+        picked: Tensor = x_HND.index_select(1, self.where.flatten()).unflatten(1, self.where.shape)
         return picked.transpose(0, 1).to(work).contiguous()
 
     def flat(self, x_RHTD: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,8 +156,9 @@ class SharedAttention(torch.autograd.Function):
         plan, work = ctx.plan, ctx.work
         sums = [torch.zeros(x.shape, dtype=torch.float32) for x in (q, k, v)]
         for each in plan.buckets:
-            inputs = [each.rows(x[0], work) for x in (grads[0], q, k, v, out)]
-            parts = _flash_backward(*inputs, each.rows(lse[0], torch.float32), 0.0, True, scale=ctx.scale)
+            g, *inputs = (each.rows(x[0], work) for x in (grads[0], q, k, v, out))
+            g.masked_fill_(each.padding[:, None, :, None], 0)
+            parts = _flash_backward(g, *inputs, each.rows(lse[0], torch.float32), 0.0, True, scale=ctx.scale)
             for whole, part in zip(sums, parts, strict=True):
                 tokens, values = each.flat(part)
                 whole[0].index_add_(1, tokens, values.float())
