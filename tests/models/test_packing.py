@@ -60,9 +60,15 @@ def test_each_token_sees_its_own_row_and_nothing_else(rows: list[list[int]], min
 def test_blocks_cover_the_visible_pairs_once(rows: list[list[int]]) -> None:
     _, _, reach, _ = pack_tokens(rows, min_shared=1)
     count = torch.zeros(len(reach), len(reach), dtype=torch.long)
-    for queries, keys, causal in blocks(reach):
-        size = torch.ones(queries.stop - queries.start, keys.stop - keys.start, dtype=torch.long)
-        count[queries, keys] += size.tril() if causal else size
+    plan = blocks(reach)
+    for each in plan.buckets:
+        for places, padded in zip(each.where, each.padding, strict=True):
+            real = places[~padded]
+            count[real[:, None], real] += torch.ones(len(real), len(real), dtype=torch.long).tril()
+    for run in plan.alone:
+        count[run, run] += torch.ones(run.stop - run.start, run.stop - run.start, dtype=torch.long).tril()
+    for queries, keys in plan.later:
+        count[queries, keys] += 1
     assert (count == visible(reach, torch.device("cpu")).long()).all()
 
 
