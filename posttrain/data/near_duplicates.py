@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from posttrain.core.types import Conversation, Example
 from posttrain.data.decontaminate import words
 
-if TYPE_CHECKING:
-    from datasketch import LeanMinHash
-
 SHINGLE = 5
 PERMUTATIONS = 128
 REMEMBERED = 50_000
+
+Sketch = Any
+"""datasketch.LeanMinHash, which is loaded when a row is sketched: it brings scipy with it."""
 
 
 class NearUnique:
@@ -37,7 +37,7 @@ class NearUnique:
         self._examples, self._threshold, self._remembered = iter(examples), threshold, remembered
         # misses cost more than false proposals, which the whole sketch refuses
         self._index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-        self._kept: dict[int, LeanMinHash] = {}
+        self._kept: dict[int, Sketch] = {}
         self._order: deque[int] = deque()
         self._number = self.dropped = 0
 
@@ -54,11 +54,11 @@ class NearUnique:
             self.dropped += 1
         raise StopIteration
 
-    def _known(self, sketch: LeanMinHash) -> bool:
+    def _known(self, sketch: Sketch) -> bool:
         """The bands propose, the whole sketch decides."""
         return any(self._kept[number].jaccard(sketch) >= self._threshold for number in self._index.query(sketch))
 
-    def _remember(self, sketch: LeanMinHash) -> None:
+    def _remember(self, sketch: Sketch) -> None:
         if len(self._order) == self._remembered:
             oldest = self._order.popleft()
             self._index.remove(oldest)
@@ -74,7 +74,7 @@ def near_unique(examples: Iterable[Example], threshold: float) -> NearUnique:
     return NearUnique(examples, threshold)
 
 
-def sketched(example: Example) -> LeanMinHash | None:
+def sketched(example: Example) -> Sketch | None:
     """128 minima over the row's 5-grams; None for a row without words, which resembles nothing."""
     from datasketch import LeanMinHash, MinHash
 

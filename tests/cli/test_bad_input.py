@@ -257,4 +257,5 @@ def test_every_kind_of_stage_is_checked() -> None:
         "dpo",
         "online_dpo",
         "reward_model",  # test_reward_model_input.py
+        "average",  # tests/stages/test_average.py
     }, "a new kind: add its mistakes above"
