@@ -8,9 +8,10 @@ ARGS ?=
 export TORCH_VERSION TORCH_BUILD TORCH_INDEX PYTHON
 
 python := .venv/bin/python
+trl := .venv-trl/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format tree lock bench bench-quick bench-setup clean
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-setup parity clean
 
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
@@ -52,9 +53,13 @@ bench-quick: setup bench-setup ## the same with one short block each, to see tha
 	$(python) -m benchmarks.rollouts --blocks 1 --rounds 1 $(ARGS)
 	$(python) -m benchmarks.grpo_step --quick $(ARGS)
 
-bench-setup: setup ## .venv-trl, which the comparison with TRL needs
+bench-setup: setup ## .venv-trl, which the comparisons with TRL need
 	@sh scripts/setup_trl.sh
+
+parity: ## losses and gradients beside TRL's on the same tensors (docs/parity.md)
+	@test -x $(trl) || { echo 'make parity: TRL is not there; run `make bench-setup` first, which installs it into .venv-trl' >&2; exit 1; }
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(trl) -m parity $(ARGS)
 
 clean: ## what setup and the tools made; runs/ stays
 	rm -rf .venv .venv-trl .setup-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find posttrain tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find posttrain tests examples benchmarks parity -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
