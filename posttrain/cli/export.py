@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,9 +12,6 @@ from posttrain.cli.options import RUNS, Json, Runs, model_reference, stage_folde
 from posttrain.cli.show import print_json
 from posttrain.core.errors import UserError
 from posttrain.records.paths import StagePaths
-
-if TYPE_CHECKING:
-    from posttrain.models.adapter_files import Adapter
 
 Dtype = Literal["bf16", "fp16", "fp32"]
 
@@ -29,8 +26,6 @@ class Chosen:
     stage: str = ""
     adapter: Path | None = None
     """The stage's own adapter, which is folded into `model` already."""
-    parent: str = ""
-    """What that adapter was trained on."""
 
 
 def export(
@@ -59,9 +54,8 @@ def export(
     model = resolve(chosen.model)
     given = _adapter(chosen, adapter, merge, model)
     alone = not merge
-    base = chosen.parent if alone and adapter is None else chosen.base
     with saving(out.absolute()) as folder:
-        size = _write(model, folder, given, dtype, base if alone else None)
+        size = _write(model, folder, given, dtype, chosen.base if alone else None)
         about = Exported(
             title=f"{chosen.run.name}/{chosen.stage}" if chosen.run else Path(chosen.model).name,
             base=named(chosen.base),
@@ -100,7 +94,7 @@ def _chosen(text: str, runs: Path) -> Chosen:
     root = next(parent for parent in folder.parents if (parent / "recipe.yaml").is_file())
     recipe = recipe_of(root.name, root.parent)
     adapter = paths.adapter if "adapter" in read_result(paths).artefacts else None
-    return Chosen(artefact(paths, "model"), recipe.model, root, folder.relative_to(root).as_posix(), adapter, recipe.model)
+    return Chosen(artefact(paths, "model"), recipe.model, root, folder.relative_to(root).as_posix(), adapter)
 
 
 def _last_model(folder: Path, text: str, runs: Path) -> Path:
@@ -118,8 +112,8 @@ def _in_a_run(path: Path) -> bool:
     return (path / "recipe.yaml").is_file() or ((path / "config.yaml").is_file() and (path / "result.json").is_file())
 
 
-def _adapter(chosen: Chosen, given: Path | None, merge: bool, model: Path) -> Adapter | None:
-    """The adapter to fold in, or to write alone."""
+def _adapter(chosen: Chosen, given: Path | None, merge: bool, model: Path) -> Any:
+    """The adapter to fold in or to write alone (models.adapter_files.Adapter), if there is one."""
     from posttrain.models.adapter_files import read_adapter, require_base
 
     if given is not None:
@@ -135,7 +129,7 @@ def _adapter(chosen: Chosen, given: Path | None, merge: bool, model: Path) -> Ad
     return read_adapter(chosen.adapter)
 
 
-def _write(model: Path, folder: Path, adapter: Adapter | None, dtype: str | None, alone: str | None) -> int:
+def _write(model: Path, folder: Path, adapter: Any, dtype: str | None, alone: str | None) -> int:
     from posttrain.models.export import export_adapter, export_model
 
     if alone is None:
