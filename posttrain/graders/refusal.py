@@ -25,11 +25,12 @@ OPENING = 25
 
 _refusal = re.compile(
     r"\bi (?:really )?(?:cannot|can't|can not|won't|will not|couldn't|must not|may not|am unable to|am not able to|"
-    r"am not going to|am not comfortable|do not have the (?:ability|capability|capacity) to) "
+    r"am not going to|am not comfortable) "
     r"(?:\w+ ){0,3}?(?:help|helping|assist|support|provide|providing|give|tell you|teach|explain|"
     r"show|share|write|create|answer|do (?:that|this|it|so)|offer|describe|guide|advise|engage|encourage|condone|fulfill|comply|"
     r"recommend (?:that|this|it|doing|trying))\b"
     r"|\bi (?:must|have to|need to) (?:decline|refuse|say no)\b|\bi (?:decline|refuse) to\b"
+    r"|\bi do not have the (?:ability|capability|capacity) to\b"
     r"|\b(?:i am sorry|sorry),? but (?:i (?:cannot|can't|won't|am)|no\b|that)"
     r"|\bnot something i (?:can|will)\b|\bi do not help with\b"
 )
