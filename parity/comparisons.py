@@ -65,8 +65,9 @@ class Stage:
 
 
 FIRST = Stage("first update")
+FIRST_APART = Stage("first update, other sampler", apart=True)
 LATER = Stage("later updates", again=True)
-APART = Stage("other sampler, KL", again=True, apart=True, kl=0.04)
+APART = Stage("later updates, other sampler, KL", again=True, apart=True, kl=0.04)
 
 
 def rl(algorithm: str, stage: Stage) -> Comparison:
@@ -207,7 +208,7 @@ SFT = Comparison("sft, mean over tokens", "sft", cases.rows, ours.imitated, thei
 
 
 def comparisons() -> list[Comparison]:
-    family = [rl(algorithm, stage) for algorithm in OF_TRL for stage in (FIRST, LATER, APART)]
+    family = [rl(algorithm, stage) for algorithm in OF_TRL for stage in (FIRST, FIRST_APART, LATER, APART)]
     return [*family, *of_special_cases(), *preferences(), *rewards(), SFT]
 
 
