@@ -50,6 +50,7 @@ from posttrain.records.rollouts import RolloutRecord, record
 from posttrain.rollouts.collect import collect
 from posttrain.stages.grpo import Rounds, watcher
 from posttrain.stages.parts import run_async, sampler
+from posttrain.stages.rewards import scorers_of
 from posttrain.stages.sampled import sampling_of
 from posttrain.training.driver import Resumed, drive
 from posttrain.training.grpo import grpo as grpo_loop
@@ -229,7 +230,8 @@ def composite(given: Sequence[GraderConfig | Function]) -> Composite:
     """Settings and plain functions as one grader."""
     configs: list[GraderConfig] = [g for g in given if not callable(g)]
     functions = [part(g) for g in given if callable(g)]
-    return Composite([*(build(configs, base=Path()).parts if configs else ()), *functions])
+    built = build(configs, base=Path(), scorers=scorers_of(configs, {})).parts if configs else ()
+    return Composite([*built, *functions])
 
 
 def policy_of(model: Model, config: GrpoConfig | SftConfig, total: int, seed: int, *, reference: bool = False) -> Policy:

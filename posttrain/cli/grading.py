@@ -34,7 +34,13 @@ def grade(
 
     config = _config(kind, set_ or [])
     text = sys.stdin.read() if answer == "-" else answer
-    found = grade_text(config, Task("command-line", (Message("user", task),), answer=gold), text, base=Path(), written=tokens)
+    scorers = {}
+    if kind == "reward_model":  # only then wait for torch
+        from posttrain.stages.rewards import scorers_of
+
+        scorers = scorers_of([config], {})
+    asked = Task("command-line", (Message("user", task),), answer=gold)
+    found = grade_text(config, asked, text, base=Path(), written=tokens, scorers=scorers)
     if as_json:
         print_json(dataclasses.asdict(found))
         return

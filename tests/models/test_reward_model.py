@@ -15,10 +15,11 @@ from posttrain import chat
 from posttrain.core.config import LoraConfig
 from posttrain.core.errors import UserError
 from posttrain.core.types import Message
-from posttrain.models.load import Loaded, load
+from posttrain.models.load import Loaded, load, smollm2
 from posttrain.models.lora import adapters
 from posttrain.models.reward_model import Ensemble, RewardModel, filler, load_reward_model, new_reward_model, save_reward_model
 from posttrain.models.toy import make_toy
+from tests.require import require
 
 ROWS = [[5, 6, 7, 8], [5, 6, 9], list(range(30, 50))]
 
@@ -90,6 +91,14 @@ def test_what_is_padded_with_never_ends_a_conversation(toy: Loaded) -> None:
     assert filler(tokenizer) is None  # nothing is left but what a conversation is written with: one row at a time then
     tokenizer.add_special_tokens({"unk_token": "<|unknown|>"})
     assert filler(tokenizer) == tokenizer.unk_token_id
+
+
+def test_smollm2_pads_with_something_else_than_its_end_of_turn() -> None:
+    require("smollm2")
+    tokenizer = AutoTokenizer.from_pretrained(smollm2())
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    found = filler(tokenizer)
+    assert found is not None and tokenizer.convert_ids_to_tokens(found) == "<|endoftext|>"
 
 
 def test_members_of_an_ensemble_differ_and_share_their_body(toy: Loaded) -> None:
