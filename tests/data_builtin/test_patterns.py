@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections import Counter
@@ -192,3 +193,12 @@ def test_the_example_files_read_as_training_rows(name: str) -> None:
     made = demonstrations(name, count=len(read), seed=0)
     assert [each.messages for each in read] == [each.messages for each in made]  # type: ignore[union-attr]
     assert [dict(each.slices) for each in read] == [dict(each.slices) for each in made]  # type: ignore[union-attr]
+
+
+def test_what_the_document_shows_is_in_the_files() -> None:
+    document = (ROOT / "docs" / "sft-data.md").read_text(encoding="utf-8")
+    shown = re.findall(r"<\|im_start\|>(user|assistant)\n⟦?(.*?)<\|im_end\|>", document, flags=re.S)
+    files = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples" / "data").glob("*.jsonl"))]
+    assert len(shown) > 14
+    missing = [turn for turn in shown if not any(json.dumps(turn[1])[1:-1] in file for file in files)]
+    assert not missing
