@@ -51,6 +51,13 @@ stages:
     graders: [{kind: reward_model, model: reward}]
     sampling: {samples: 4, temperature: 1.0, max_tokens: 6}
     keep: {passed: false, finished: false}
+  - id: end
+    kind: evaluate
+    model: rl
+    suites: {s: {source: ./tasks.jsonl}}
+    graders: [{kind: reward_model, model: reward, combine: min}]
+    sampling: {max_tokens: 2}
+    compare_to: start
 """
 
 

@@ -44,6 +44,7 @@ def test_what_the_stage_leaves(undisturbed: Path) -> None:
     assert 0 <= held_out["brier"] < 0.25 and sum(each["n"] for each in held_out["reliability"]) == 24
     assert len(held_out["ensemble"]["members"]) == 2
     assert all(std > 0 for std in summary["scale"]["std"])
+    assert "held out, accuracy" in (undisturbed / "report.html").read_text()
     metrics = read_metrics(undisturbed / "reward/metrics.jsonl")
     assert len(metrics) == 6 and {"loss", "accuracy", "reward/mean", "grad_norm"} <= metrics[0].keys()
     assert [row["step"] for row in metrics if "accuracy/validation" in row] == [2, 5]
@@ -56,6 +57,8 @@ def test_a_stage_that_is_rewarded_by_it_learns_from_scores_without_verdicts(undi
     chosen = [json.loads(line) for line in (undisturbed / "best/data.jsonl").read_text().splitlines()]
     assert len(chosen) == 6 and all(isinstance(line["provenance"]["score"], float) for line in chosen)
     assert json.loads((undisturbed / "best/result.json").read_text())["summary"]["curve"] == []
+    measured = json.loads((undisturbed / "end/result.json").read_text())["evaluations"]["s"]
+    assert measured["pass@1"]["value"] is None and isinstance(measured["mean_score"], float) and measured["unscored"] == 6
 
 
 def test_killed_and_run_again(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
