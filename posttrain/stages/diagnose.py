@@ -13,7 +13,7 @@ from posttrain import diagnosis
 from posttrain.core.config import DiagnoseConfig, TaskSource
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, StageResult
-from posttrain.core.types import Conversation, Task
+from posttrain.core.types import Conversation, Message, Task
 from posttrain.data import builtin, load_tasks
 from posttrain.records.files import write_atomic, write_json
 from posttrain.records.paths import StagePaths
@@ -63,8 +63,13 @@ def fresh(source: TaskSource, context: StageContext) -> tuple[list[Task], Sequen
         return pool, ()
     name = source.source.removeprefix("builtin:")
     made = builtin.demonstrations(name, split=source.split, count=wide.count, seed=seed, options=source.options)
-    by_question = {conversation.messages[-2].content: conversation for conversation in made}
-    return pool, [by_question[task.messages[-1].content] for task in pool]
+    by_prompt = {said(conversation.messages[:-1]): conversation for conversation in made}
+    return pool, [by_prompt[said(task.messages)] for task in pool]
+
+
+def said(prompt: Sequence[Message]) -> tuple[str, ...]:
+    """All turns but a system prompt, which only tasks have: a last question alone may belong to several conversations."""
+    return tuple(message.content for message in prompt if message.role != "system")
 
 
 def line_of(task: Task, shown: Conversation | None) -> dict[str, Any]:
