@@ -116,12 +116,9 @@ def rl(case: RolloutCase, settings: RlSettings, *, factor: float = 1.0) -> Outco
 
 
 def rl_summed(case: RolloutCase, settings: RlSettings) -> Outcome:
-    """The gradient times the counted tokens of its row: undoes the mean over a row where TRL has a sum."""
-    found = rl(case, settings)
-    tokens = torch.ones_like(found.gradient)
-    for row in case.rows:
-        tokens[row.counted] = len(row.counted)
-    return Outcome(found.loss, found.gradient * tokens)
+    """The gradient as it is; the value with each answer's ratio counted once, as TRL's, which has one ratio an answer."""
+    mean = replace(settings, changes={**settings.changes, "reduction": "sequence_mean"})
+    return Outcome(rl(case, mean).loss, rl(case, settings).gradient)
 
 
 def rl_value_and_gradient(case: RolloutCase, value: RlSettings, gradient: RlSettings) -> Outcome:

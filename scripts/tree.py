@@ -19,19 +19,20 @@ COLUMN = 32
 TOP = {
     "posttrain": "the library",
     "benchmarks": "how fast: each script measures us beside a peer and writes a record",
+    "parity": "the losses beside TRL's on the same tensors",
     "docs": "for people",
     "examples": "to read, to copy, and to hold the library to",
     "tests": "mirrors posttrain/: tests/<package>/test_<file>.py; require.py names what a machine may lack",
     "scripts": "what make calls",
     ".ci/run": "what a submission must pass",
-    "Makefile": "setup demo test lint format tree lock bench clean",
+    "Makefile": "setup demo test lint format tree lock bench parity clean",
     "requirements.lock": "every dependency but torch, with hashes",
 }
 FOLDERS = {
     "recipes": "Recipes that come with posttrain",
     "templates": "The report's page and its style",
 }  # cannot say it themselves
-CLOSED = {"templates", "tests", "benchmarks"}  # shown as one line
+CLOSED = {"templates", "tests", "benchmarks", "parity"}  # shown as one line
 
 
 def first_sentence(text: str) -> str:

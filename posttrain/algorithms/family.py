@@ -28,7 +28,7 @@ FAMILY: dict[str, Method] = {
     # arXiv:2503.14476: clip-higher, token-level loss, dynamic sampling (its overlong punishment is the setting overlong_buffer)
     "dapo": Method("group_normalised", "clipped", "token_mean", clip_high=0.28, dynamic=True),
     # arXiv:2402.14740
-    "rloo": Method("leave_one_out", "clipped", "sequence_mean"),
+    "rloo": Method("leave_one_out", "clipped", "sequence_sum"),
     # arXiv:2501.03262
     "reinforce_pp": Method("batch_normalised", "clipped", "token_mean"),
     # arXiv:2507.18071: ranges of section 5.1

@@ -22,6 +22,13 @@ def sequence_mean(lengths: Sequence[int], longest: int) -> list[float]:
     return [1 / (rows * n) if n else 0.0 for n in lengths]
 
 
+def sequence_sum(lengths: Sequence[int], longest: int) -> list[float]:
+    """Every row is one action whose log-probability is the sum over its tokens (RLOO, arXiv:2402.14740, section 3.2), so long
+    rows move the policy more."""
+    rows = sum(1 for n in lengths if n)
+    return [1 / rows if rows else 0.0] * len(lengths)
+
+
 def constant(lengths: Sequence[int], longest: int) -> list[float]:
     """Divide by the longest allowed length, whatever was written: no bias by length (Dr. GRPO, arXiv:2503.20783, section 3.2)."""
     rows = sum(1 for n in lengths if n)
@@ -30,4 +37,9 @@ def constant(lengths: Sequence[int], longest: int) -> list[float]:
 
 Reduction = Callable[[Sequence[int], int], list[float]]
 
-REDUCTIONS: dict[str, Reduction] = {"token_mean": token_mean, "sequence_mean": sequence_mean, "constant": constant}
+REDUCTIONS: dict[str, Reduction] = {
+    "token_mean": token_mean,
+    "sequence_mean": sequence_mean,
+    "sequence_sum": sequence_sum,
+    "constant": constant,
+}

@@ -10,6 +10,7 @@ from posttrain.algorithms.weights import REDUCTIONS, constant, sequence_mean, to
 def test_hand_numbers() -> None:
     assert token_mean([1, 3], 10) == [0.25, 0.25]
     assert sequence_mean([1, 4], 10) == [0.5, 0.125]
+    assert REDUCTIONS["sequence_sum"]([1, 4, 0], 10) == [0.5, 0.5, 0.5]
     assert constant([1, 4], 10) == [0.05, 0.05]
 
 
