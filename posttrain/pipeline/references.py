@@ -119,7 +119,9 @@ def absolute_paths(section: Section, base: Path) -> None:
         absolute_path(section, key, base)
     for key in ("models", "adapters"):
         listed = section.get(key)
-        for index, value in enumerate(listed if isinstance(listed, Series) else ()):
+        if not isinstance(listed, Series):
+            continue
+        for index, value in enumerate(listed):
             if isinstance(value, str) and is_path(value):
                 start = Path.cwd() if listed.places[index].startswith("--set") else base
                 listed[index] = str((start / Path(value).expanduser()).resolve())
