@@ -15,6 +15,7 @@ from posttrain.core.config import LanguageGrader as language
 from posttrain.core.config import LengthGrader as length
 from posttrain.core.config import LookupGrader as lookup
 from posttrain.core.config import MathGrader as math
+from posttrain.core.config import RefusalGrader as refusal
 from posttrain.core.config import RewardModelGrader as reward_model
 from posttrain.graders.build import GRADERS, build, grade_text
 from posttrain.graders.combine import Composite, Part, combine
@@ -33,6 +34,7 @@ __all__ = [
     "length",
     "lookup",
     "math",
+    "refusal",
     "reward_model",
     "selftest",
 ]

@@ -27,7 +27,7 @@ from posttrain.graders import (
     layout,
     lookup_answer,
     math_answer,
-    refusal,
+    refusal_phrases,
     reward_score,
     user_function,
     written_length,
@@ -67,7 +67,7 @@ def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Pool | None
 
 
 def prepare_refusal(config: RefusalGrader, base: Path) -> tuple[Judge, Pool | None]:
-    return at_once(lambda task, text, written: refusal.grade(config, task, text)), None
+    return at_once(lambda task, text, written: refusal_phrases.grade(config, task, text)), None
 
 
 GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {

@@ -88,6 +88,17 @@ def test_weights_go_into_files_of_a_limited_size_and_come_back(tmp_path: Path) -
     assert read.shapes()["t0"] == (4,)
 
 
+def test_no_more_than_one_file_is_held(tmp_path: Path) -> None:
+    """When a tensor is asked for, all that do not share its file are on the disk already."""
+
+    def tensors():  # type: ignore[no-untyped-def]
+        for number in range(6):
+            assert len(list(tmp_path.glob("part-*"))) == max(0, (number - 1) // 2)
+            yield f"t{number}", torch.full((4,), float(number))
+
+    assert write_weights(tmp_path, tensors(), shard=32) == 96
+
+
 def test_a_sharded_model_loads_in_transformers(toy: Loaded, toy_path: Path, tmp_path: Path) -> None:
     weights = Weights(toy_path)
     write_weights(tmp_path, ((name, weights[name]) for name in weights), shard=20_000)
