@@ -32,7 +32,8 @@ class Weights:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, Any] = {}
-        files = sorted(folder.glob("*.safetensors"))
+        whole = folder / "model.safetensors"  # other files beside it are adapters, or the same weights in another layout
+        files = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
         if (folder / INDEX).is_file():
             named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
             files = sorted({folder / name for name in named})

@@ -99,6 +99,12 @@ def test_no_more_than_one_file_is_held(tmp_path: Path) -> None:
     assert write_weights(tmp_path, tensors(), shard=32) == 96
 
 
+def test_other_weights_beside_the_model_are_not_it(tmp_path: Path) -> None:
+    save_file({"w": torch.zeros(2)}, tmp_path / "model.safetensors")
+    save_file({"extra": torch.zeros(2)}, tmp_path / "adapter_model.safetensors")
+    assert list(Weights(tmp_path)) == ["w"]
+
+
 def test_a_sharded_model_loads_in_transformers(toy: Loaded, toy_path: Path, tmp_path: Path) -> None:
     weights = Weights(toy_path)
     write_weights(tmp_path, ((name, weights[name]) for name in weights), shard=20_000)
