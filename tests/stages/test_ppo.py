@@ -90,12 +90,17 @@ def test_it_leaves_what_it_promises(undisturbed: tuple[Path, dict[str, str]]) ->
     assert {"loss/value", "loss/ptx", "value/explained_variance", "kl/k1", "grad_norm/critic"} <= last.keys()
 
 
-def test_killed_between_checkpoints_and_run_again(recipe: Path, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    killed = run(recipe, tmp_path, fault="step:done:4=kill")
+def test_killed_between_checkpoints_and_run_again(
+    recipe: Path,
+    undisturbed: tuple[Path, dict[str, str]],
+    tmp_path: Path,
+    posttrain: Callable,  # noqa: F811
+) -> None:
+    killed = run(recipe, tmp_path / "runs", fault="step:done:4=kill")
     assert killed.returncode == -9, killed.stderr
-    again = run(recipe, tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert state(tmp_path / "toy") == undisturbed[1]
+    again = posttrain("run", str(recipe), "--runs", str(tmp_path / "runs"))
+    assert again.code == 0, again.err
+    assert state(tmp_path / "runs" / "toy") == undisturbed[1]
 
 
 async def letters(task: Task, rollout: Rollout) -> Grade:
