@@ -28,8 +28,8 @@ from posttrain.core.config import (
     RewardModelConfig,
     SftConfig,
     StageConfig,
-    TeachConfig,
     TaskSource,
+    TeachConfig,
     TrainConfig,
 )
 from posttrain.pipeline.models import Shape, shape
@@ -42,7 +42,7 @@ ANSWER, PROMPT, ROW = 0.6, 60, 130
 DOCUMENT = 1000
 """Tokens of a document of raw text."""
 READ = 2e8
-"""Bytes of weights a second that are read, summed and written: a guess, which differs with the disk more than with anything else."""
+"""Bytes of weights a second that are read, summed and written: a guess, which differs with the disk more than with all else."""
 LOADING_S = 6.0
 DEFAULT_ROWS = 1000
 RUNTIME_BYTES = 1_000_000_000
@@ -183,7 +183,7 @@ def _dpo(config: DpoConfig, size: Shape, made: Made) -> Estimate:
     there = sum(source.count or made.get(source.source, DEFAULT_ROWS) for source in config.data)
     each = 2 * min(ROW, config.max_length)
     seen = (config.steps * config.batch_size if config.steps else config.epochs * there) * each
-    scored = there * each * (2 if config.loss == "kto" else 0 if config.loss in ("simpo", "orpo") else 1)
+    scored: float = there * each * (2 if config.loss == "kto" else 0 if config.loss in ("simpo", "orpo") else 1)
     training = _training_on(config, seen, size)
     scored += seen if config.loss == "kto" else 0
     return replace(training, seconds=training.seconds + scored * size.parameters / MEASURED / FORWARD)
