@@ -89,6 +89,9 @@ stages:
 """
 
 
+NO_RECIPE = Recipe(name="x", source="", tradeoff="x", model="toy", stages=[])
+
+
 def write_recipe(folder: Path) -> Path:
     make_toy(folder / "model", size="tiny")
     (folder / "grader.py").write_text(GRADER)
@@ -281,7 +284,7 @@ def test_reference_log_probs_outlive_a_killed_process(toy: Loaded, tmp_path: Pat
     monkeypatch.setattr("posttrain.stages.dpo.CHUNK", 2)
     config = DpoConfig(data=[PreferenceSource(source="x")], lora=LoraConfig(rank=4))
     policy = Policy(toy, config, total_steps=1, seed=0)
-    context = StageContext("learn", tmp_path, Recipe(name="x", source="", tradeoff="x", model="toy", stages=[]), {}, 0)
+    context = StageContext("learn", tmp_path, NO_RECIPE, {}, 0)
     asked: list[int] = []
 
     def element(index: int) -> Compared:
@@ -307,9 +310,7 @@ def test_online_dpo_earns_more_than_it_did(recipe: Path, tmp_path: Path) -> None
         max_tokens=6,
     )
     known = {"base": str(recipe.parent / "model"), "tasks": str(recipe.parent / "tasks.jsonl")}
-    learn_online(
-        config, StageContext("online", tmp_path, Recipe(name="x", source="", tradeoff="x", model="toy", stages=[]), known, 0)
-    )
+    learn_online(config, StageContext("online", tmp_path, NO_RECIPE, known, 0))
     rewards = [row["reward/mean"] for row in read_metrics(tmp_path / "metrics.jsonl")]
     assert fmean(rewards[-5:]) > 1.5 * fmean(rewards[:5])
 
