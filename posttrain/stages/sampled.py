@@ -51,6 +51,7 @@ async def sampled(
             fault("sampled:chunk")
         found = list(read_rollouts(path))
         records += found
-        context.reporter.advance(len(chunk), passed=sum(bool(r.passed) for r in records) / max(1, len(records)))
+        judged = [r.passed for r in records if r.passed is not None]
+        context.reporter.advance(len(chunk), **({"passed": sum(judged) / len(judged)} if judged else {}))
     context.reporter.finish()
     return records
