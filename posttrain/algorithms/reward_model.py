@@ -7,7 +7,7 @@ InstructGPT's term (arXiv:2203.02155, equation 1), a margin Llama 2's (arXiv:230
 
 Only differences count, so a constant may drift in all rewards: `centring` holds the sum of a pair near 0.
 Fails where preferences are not transitive, and where pairs of one prompt are drawn apart: K answers make K(K-1)/2 pairs that
-share them, and an epoch over pairs as if they were independent overfits (2203.02155, section 3.4). See `pair_weights`.
+share them, and an epoch over pairs as if they were independent overfits (2203.02155, section 3.5). See `pair_weights`.
 """
 
 from __future__ import annotations
