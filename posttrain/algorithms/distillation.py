@@ -5,7 +5,9 @@ single-step part this is: tokens already written are not credited with later one
 teacher says, and the generalised Jensen-Shannon divergence lies between (GKD, arXiv:2306.13649, section 2). Each
 can be taken over the whole vocabulary, over the teacher's likeliest tokens with all others as one outcome (a lower bound:
 merging outcomes never raises a divergence), or, for the reverse KL, from the sampled token alone as a score function, whose
-mean over the student's own samples is the exact gradient. Fails where the vocabularies differ: nothing here can see it.
+mean over the student's own samples is the exact gradient. Fails where the vocabularies differ, which nothing here can see; and
+the reverse KL fails where the student all but never writes what the teacher would: a token of no probability has no pull, so
+the student drifts among tokens neither means, while its KL per token falls. It must first have learnt the teacher's form.
 Letters: L trained tokens, T rows of a tile, V vocabulary, O outcomes, K likeliest tokens, E width (of each model its own).
 """
 
