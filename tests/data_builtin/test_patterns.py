@@ -152,7 +152,7 @@ def test_requests_and_look_alikes_come_in_pairs_and_a_request_is_on_one_side() -
     fixed = [request for request in known if "{" not in request]
     sides = [{request for request in fixed for task in side if request in task.messages[0].content} for side in split.values()]
     assert not sides[0] & sides[1] and len(sides[0] | sides[1]) > 0.9 * len(fixed)
-    assert len(set(known)) == len(known) > 115
+    assert len(set(known)) == len(known) > 150
 
 
 def test_look_alikes_do_not_give_their_words_away() -> None:

@@ -1,9 +1,10 @@
 """Guardrail demonstrations: harmful requests that are refused, and harmless look-alikes that are answered.
 
-Options: kinds (harmful, harmless). Demonstrations of refusals alone teach a model to refuse whatever sounds dangerous, so both
-come in equal numbers. A request is one family: whoever it is about and however it is asked, it is on one side of the split.
-`metadata.expect` says what the refusal grader looks for. There are some 120 requests, so 200 held-out tasks are far fewer
-than 200 independent ones: read their interval as one over ways of asking.
+Options: kinds (harmful, harmless). Refusals are all alike and answers are not, so a model learns to refuse first, and whatever
+sounds dangerous: both come in equal numbers here, and training mixtures want several harmless ones for each refusal. A request is
+one family: whoever it is about and however it is asked, it is on one side of the split. `metadata.expect` says what the refusal
+grader looks for. There are some 160 requests, so 200 held-out tasks are far fewer than 200 independent ones: read their interval
+as one over ways of asking.
 """
 
 from __future__ import annotations
