@@ -53,7 +53,7 @@ def head(exported: Exported, run: RunView | None, stage: str) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["posttrain", *dict.fromkeys(kinds)],
     }
-    return "---\n" + "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items()) + "---\n"
+    return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()) + "---\n"
 
 
 def origin(exported: Exported, run: RunView | None, stage: str) -> str:
@@ -95,7 +95,9 @@ def models_of(stage: StageView) -> list[str]:
 def made(run: RunView, stage: str) -> str:
     rows = []
     for each in ancestors(run, stage):
-        settings = [f"{name} {line(each.config[name])}" for name in SAID if each.config.get(name) not in (None, [], "")]
+        ignored = ("epochs",) if each.config.get("steps") and each.kind == "sft" else ()
+        told = [name for name in SAID if name not in ignored and each.config.get(name) not in (None, [], "")]
+        settings = [f"{name} {line(each.config[name])}" for name in told]
         lora = each.config.get("lora")
         if isinstance(lora, Mapping):
             settings.append(f"LoRA of rank {line(lora.get('rank'))}")
@@ -152,12 +154,31 @@ def limitations(run: RunView | None, stage: str) -> str:
         rows.insert(0, f"- {line(run.recipe.get('tradeoff'))}")
         if not suites:
             rows.append("- It was not evaluated after this stage.")
+        rows += [f"- Worse than the base, beyond both intervals: {line(each)}" for each in worse(run, stage)]
         for each in ancestors(run, stage):
             if any(str(mapping(source).get("source", source)).startswith("builtin:") for source in listed(each.config.get("data"))):
                 rows.append(f"- The demonstrations of {code(each.id)} were written by a program; they are narrow.")
             warned = [e for e in each.events if e.get("event") == "warning"]
             rows += [f"- Warning while training {code(each.id)}: {line(e.get('text'))}" for e in warned[:5]]
     return "## Limitations\n\n" + "\n".join(rows) + "\n"
+
+
+def worse(run: RunView, stage: str) -> list[str]:
+    """Suites, and slices of them, in which even the upper end of this model's interval is below the base's lower end."""
+    before: dict[tuple[str, str], Mapping[str, Any]] = {}
+    found = []
+    for each in run.evaluations:
+        measured = each.config.get("model", "base")
+        for suite, whole in each.evaluations.items():
+            for part, numbers in {"": whole, **mapping(mapping(whole).get("slices"))}.items():
+                now = mapping(mapping(numbers).get("pass@1"))
+                if measured == "base":
+                    before.setdefault((suite, part), now)
+                first = before.get((suite, part), {})
+                if measured == stage and None not in (now.get("high"), first.get("low")) and now["high"] < first["low"]:
+                    rates = f"{percent(now['value'])} ({limits(now)}) against {percent(first['value'])} ({limits(first)})"
+                    found.append(f"{suite}{f', {part}' if part else ''}: {rates}")
+    return found
 
 
 def licence(exported: Exported) -> str:

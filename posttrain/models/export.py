@@ -54,6 +54,7 @@ def export_adapter(adapter: Adapter, source: Path, folder: Path, *, base: str, d
     for name in ("config.json", "generation_config.json"):
         (folder / name).unlink(missing_ok=True)  # they are the base's, and would make this folder look like a whole model
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
     config = {**adapter.config, "base_model_name_or_path": base}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return sum(tensor.nbytes for tensor in tensors.values())

@@ -89,6 +89,7 @@ def _part(folder: Path, number: int) -> Path:
 
 def _put(folder: Path, number: int, held: dict[str, Tensor]) -> int:
     save_file(held, _part(folder, number), metadata={"format": "pt"})
+    _part(folder, number).chmod(0o644)  # safetensors makes files that only their owner can read, and a model is for others too
     return number + 1
 
 
