@@ -31,8 +31,9 @@ TOP = {
 FOLDERS = {
     "recipes": "Recipes that come with posttrain",
     "templates": "The report's page and its style",
+    "examples/data": "A few rows of each pattern of SFT data",
 }  # cannot say it themselves
-CLOSED = {"templates", "tests", "benchmarks", "parity"}  # shown as one line
+CLOSED = {"templates", "tests", "benchmarks", "parity", "examples/data"}  # shown as one line
 
 
 def first_sentence(text: str) -> str:
@@ -43,8 +44,9 @@ def first_sentence(text: str) -> str:
 def purpose(path: Path) -> str:
     """What a file says about itself: docstring, first comment (YAML, shell), first heading (Markdown)."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if path.name in FOLDERS:
-        return FOLDERS[path.name]
+    for name in known_as(path):
+        if name in FOLDERS:
+            return FOLDERS[name]
     if path.is_dir():
         text = (path / "__init__.py").read_text(encoding="utf-8") if (path / "__init__.py").exists() else '""'
         return first_sentence(ast.get_docstring(ast.parse(text)) or "")
@@ -54,6 +56,11 @@ def purpose(path: Path) -> str:
         comments = (line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("# "))
         return first_sentence(next(comments, ""))
     return next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "")
+
+
+def known_as(path: Path) -> tuple[str, str]:
+    """What FOLDERS and CLOSED may call a folder: by its place, or by its name alone."""
+    return path.relative_to(ROOT).as_posix(), path.name
 
 
 def shown(folder: Path) -> list[Path]:
@@ -67,7 +74,7 @@ def lines(path: Path, depth: int, text: str = "") -> Iterator[str]:
     name = "  " * depth + path.relative_to(ROOT).as_posix() if depth == 0 else "  " * depth + path.name
     name += "/" if path.is_dir() else ""
     yield f"{name:<{COLUMN}}{text or purpose(path)}".rstrip()
-    if path.is_dir() and path.name not in CLOSED:
+    if path.is_dir() and not CLOSED & set(known_as(path)):
         for child in shown(path):
             yield from lines(child, depth + 1)
 
