@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,7 @@ def test_hostile_text_stays_on_its_line(text: str) -> None:
     view = run(stage("train", "sft", model=text, learning_rate=text), name=text, source=text, tradeoff=text, differs=[text])
     shown = card(Exported(text, text, text, "bf16", False), view, "train")
     head, rest = shown.removeprefix("---\n").split("\n---\n", 1)
-    assert (
-        len(head.splitlines()) == 5
-        and "\n---\n" not in rest
-        and "<script" not in rest.replace("`<script>alert(1)&lt;/script>`", "").replace("`<script>alert(1)</script>`", "")
-    )
+    assert len(head.splitlines()) == 5 and "\n---\n" not in rest
+    assert "<script" not in re.sub(r"`[^`\n]*`", "", rest), "only inside a span of code is it text"
     assert "\x1b" not in shown and "\u202e" not in shown
     assert "\n" not in line(text)
