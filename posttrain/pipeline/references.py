@@ -52,19 +52,21 @@ def _marked(settings: Any, keys: Keys) -> Iterator[tuple[str, Role, Keys]]:
                 yield inner, role, path
 
 
-def reference_settings() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the settings, of all kinds together, that hold one reference, and that hold a list of references or sources."""
-    single: dict[str, None] = {}
+def reference_settings() -> tuple[dict[str, Role], tuple[str, ...]]:
+    """The settings, of all kinds together, that hold one reference, with its role, and those that hold a list of references or
+    sources."""
+    single: dict[str, Role] = {}
     several: dict[str, None] = {}
     for config in STAGE_KINDS.values():
         for name, hint in _hints(config).items():
             listed = typing.get_origin(hint) is Sequence
             inner = typing.get_args(hint)[0] if listed else hint
-            if _role(hint):
-                (several if listed else single)[name] = None
-            elif listed and dataclasses.is_dataclass(inner) and "source" in _hints(inner):
+            role = _role(hint)
+            if role and not listed:
+                single[name] = role
+            elif role or (listed and dataclasses.is_dataclass(inner) and "source" in _hints(inner)):
                 several[name] = None
-    return tuple(single), tuple(several)
+    return single, tuple(several)
 
 
 def inner_settings(settings: Any, keys: Keys = ()) -> Iterator[tuple[Any, Keys]]:
@@ -115,9 +117,10 @@ def absolute_path(section: Section, key: str, base: Path) -> None:
 
 def absolute_paths(section: Section, base: Path) -> None:
     """Make the paths in a stage's section absolute: relative to the recipe's folder, or to here if set by `--set`."""
-    for key in ("model", "source", "path", "teacher", "critic_model", "critic_reward_model"):
+    single, several = reference_settings()
+    for key in (*single, "model", "source", "path"):
         absolute_path(section, key, base)
-    for key in ("models", "adapters"):
+    for key in several:
         listed = section.get(key)
         if not isinstance(listed, Series):
             continue

@@ -94,7 +94,7 @@ def _renamed(stage: Section, prefix: str, here: dict[str, str], before: dict[str
         if key in stage and stage[key] is not None:
             stage[key] = target(stage[key])
             if stage[key] is None:
-                stage[key] = "base" if key in ("model", "teacher") else None
+                stage[key] = "base" if SINGLE[key] == "model" else None
     for key in SOURCES:
         if key in stage:
             stage[key] = _sources(stage[key], target)
