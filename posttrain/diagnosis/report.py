@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from posttrain.core.config import STAGE_KINDS
 from posttrain.diagnosis import sections, show
 from posttrain.diagnosis.findings import Diagnosis, diagnose
 from posttrain.diagnosis.load import RunView, StageView, load_run
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 5
-WITHOUT_MODEL = ("evaluate", "best_of_n", "teach", "diagnose")
-"""Kinds of stage that leave no model behind."""
+MAKES_MODEL = {kind for kind, config in STAGE_KINDS.items() if "model" in config.roles}
 
 
 def build(run_directory: Path) -> Path:
@@ -156,7 +156,7 @@ def _models(run: RunView) -> list[dict[str, Any]]:
     models: dict[str, dict[str, Any]] = {"base": {"id": "base", "kind": origin, "parent": "", "rates": []}}
     for stage in run.stages:
         parent = str(stage.config.get("model") or [*(stage.config.get("models") or ()), "base"][0])
-        if stage.kind not in WITHOUT_MODEL:
+        if stage.kind in MAKES_MODEL:
             models[stage.id] = {"id": stage.id, "kind": stage.kind, "parent": parent, "status": stage.status, "rates": []}
         elif stage.evaluations and parent in models:
             rates = [(suite, numbers.get("pass@1", {})) for suite, numbers in stage.evaluations.items()]
