@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from posttrain import chat
-from posttrain.core.config import BestOfNConfig, LanguageGrader
+from posttrain.core.config import BestOfNConfig, KeepConfig, LanguageGrader
 from posttrain.core.errors import PromiseBroken
 from posttrain.core.stage import StageContext, StageResult
 from posttrain.core.statistics import interval, paired, verdicts
@@ -21,7 +21,7 @@ from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord
 from posttrain.stages.parts import grading, model_of, run_async, sampler, tasks_of
 from posttrain.stages.sampled import sampled
-from posttrain.synthesis.best_of_n import Chosen, choose
+from posttrain.synthesis.best_of_n import Chosen, choose, why_not
 
 
 def run(config: BestOfNConfig, context: StageContext) -> StageResult:
@@ -36,7 +36,8 @@ async def _run(config: BestOfNConfig, context: StageContext) -> StageResult:
     engine = sampler(InferenceView(loaded.model), renderer)
     async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         records = await sampled("", tasks, config.sampling, engine, renderer, grader, context)
-    chosen = choose(records, config.keep, speaks(config.keep.language))
+    in_language = speaks(config.keep.language)
+    chosen = choose(records, config.keep, in_language)
     if not chosen.kept:
         raise PromiseBroken(
             f"stage {context.id} kept none of {len(records)} answers: {dict(chosen.dropped)}.",
@@ -48,21 +49,26 @@ async def _run(config: BestOfNConfig, context: StageContext) -> StageResult:
         "kept": len(chosen.kept),
         "dropped": dict(chosen.dropped),
         "curve": curve(records, config.sampling.samples),
-        "worth": {} if config.keep.passed else worth(chosen.kept, records),
+        "worth": {} if config.keep.passed else worth(chosen.kept, records, config.keep, in_language),
     }
     return StageResult({"data": paths.data}, summary)
 
 
-def worth(kept: Sequence[RolloutRecord], records: Sequence[RolloutRecord]) -> dict[str, Any]:
-    """What choosing gained on these tasks: the pass rate of the chosen answers, of any one sample, and their difference, task
-    by task. Empty where no grader gives a verdict; one of weight 0 beside a reward model gives one and chooses nothing."""
+def worth(
+    kept: Sequence[RolloutRecord], records: Sequence[RolloutRecord], keep: KeepConfig, in_language: Callable[[str], bool]
+) -> dict[str, Any]:
+    """What choosing gained on these tasks: pass rates of the chosen answers, of all that passed the filters and could have been
+    chosen, and of any sample; `difference` is of the first two, task by task, so it is the graders' doing and not the filters'.
+    Empty where no grader gives a verdict; one of weight 0 beside a reward model gives one and chooses nothing."""
     best, every = verdicts(kept), verdicts(records)
+    could = verdicts(record for record in records if not why_not(record, keep, in_language))
     if not best:
         return {}
     return {
         "chosen": interval(best).to_json(),
+        "could_be_chosen": interval(could).to_json(),
         "one_sample": interval(every).to_json(),
-        "difference": paired(every, best).to_json(),
+        "difference": paired(could, best).to_json(),
     }
 
 

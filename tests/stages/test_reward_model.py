@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from posttrain.core.config import KeepConfig
 from posttrain.core.types import Pair, ints
 from posttrain.data.preference_store import PreferenceStore, PreferenceStoreWriter
 from posttrain.records.metrics import read_metrics
@@ -119,13 +120,21 @@ def test_pairs_stand_with_the_likelier_first() -> None:
 class Judged:
     task_id: str
     passed: bool | None
+    rollout_status: str = "done"
+    completion: str = "x"
+    score: float = 1.0
+    tokens: int = 1
     grade_status: str = "scored"
 
 
 def test_what_choosing_is_worth_by_hand() -> None:
-    """Two tasks: one with a right answer among two, which is chosen, and one without."""
+    """Two tasks: one with a right answer among two that could be chosen, which is, and one without. A third sample of each was
+    cut off, so the filters dropped it, and that is not the grader's merit."""
     records = [Judged("a", True), Judged("a", False), Judged("b", False), Judged("b", False)]
-    found = worth([records[0], records[2]], records)  # type: ignore[arg-type, list-item]
-    assert (found["chosen"]["value"], found["one_sample"]["value"]) == (0.5, 0.25)
+    cut = [Judged(task, False, "truncated") for task in "ab"]
+    keep = KeepConfig(passed=False)
+    found = worth([records[0], records[2]], [*records, *cut], keep, lambda text: True)  # type: ignore[arg-type, list-item]
+    assert [found[name]["value"] for name in ("chosen", "could_be_chosen")] == [0.5, 0.25]
+    assert found["one_sample"]["value"] == pytest.approx(1 / 6)
     assert found["difference"]["difference"] == 0.25 and found["difference"]["fixed"] == 1
-    assert worth([Judged("a", None)], [Judged("a", None)]) == {}  # type: ignore[list-item]
+    assert worth([Judged("a", None)], [Judged("a", None)], keep, lambda text: True) == {}  # type: ignore[list-item]
