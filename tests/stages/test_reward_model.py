@@ -133,7 +133,7 @@ def test_what_choosing_is_worth_by_hand() -> None:
     records = [Judged("a", True), Judged("a", False), Judged("b", False), Judged("b", False)]
     cut = [Judged(task, False, "truncated") for task in "ab"]
     keep = KeepConfig(passed=False)
-    found = worth([records[0], records[2]], [*records, *cut], keep, lambda text: True)  # type: ignore[arg-type, list-item]
+    found = worth([records[0], records[2]], [*records, *cut], keep, lambda text: True)  # type: ignore[list-item]
     assert [found[name]["value"] for name in ("chosen", "could_be_chosen")] == [0.5, 0.25]
     assert found["one_sample"]["value"] == pytest.approx(1 / 6)
     assert found["difference"]["difference"] == 0.25 and found["difference"]["fixed"] == 1
