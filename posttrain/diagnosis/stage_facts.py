@@ -61,8 +61,9 @@ def _pair(value: Mapping[str, Any]) -> str:
 
 
 def _estimate(value: Mapping[str, Any]) -> str:
-    """`{value, low, high}` as a number with its interval."""
-    if {"value", "low", "high"} <= set(value):
-        count = f", n = {number(value['n'])}" if "n" in value else ""
-        return f"{number(value['value'])} ({number(value['low'])} to {number(value['high'])}{count})"
+    """`{value, low, high}` or `{difference, low, high}` as a number with its interval."""
+    for middle in ("value", "difference"):
+        if {middle, "low", "high"} <= set(value):
+            count = f", n = {number(value['n'])}" if "n" in value else ""
+            return f"{number(value[middle])} ({number(value['low'])} to {number(value['high'])}{count})"
     return ""

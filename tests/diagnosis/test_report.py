@@ -338,10 +338,17 @@ def test_a_stages_own_numbers_are_shown_whatever_they_are(tmp_path: Path) -> Non
         "steps": 12,
         "held_out": {"accuracy": {"value": 0.81, "low": 0.7, "high": 0.9, "n": 60}, "pairs": 60},
         "loss": {"first": 0.69, "last": 0.31},
+        "worth": {"difference": 0.25, "low": 0.2, "high": 0.3, "p_value": 0.001, "n": 9},
         "note": "<script>alert(1)</script>",
     }
     path.write_text(json.dumps(kept))
     page = build(run.root).read_text()
-    for shown in ("What the stages say", "held out, accuracy", "0.81 (0.7 to 0.9, n = 60)", "0.69 → 0.31"):
+    for shown in (
+        "What the stages say",
+        "held out, accuracy",
+        "0.81 (0.7 to 0.9, n = 60)",
+        "0.69 → 0.31",
+        "0.25 (0.2 to 0.3, n = 9)",
+    ):
         assert shown in page
     assert "<script>alert" not in page
