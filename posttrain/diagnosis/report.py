@@ -42,10 +42,11 @@ def build(run_directory: Path) -> Path:
 def render(run: RunView) -> str:
     """The page as text."""
     evaluated = run.evaluations
-    ends = dict.fromkeys([*(stage.id for stage in evaluated[:1]), *(stage.id for stage in evaluated[-1:])])
+    before, explained = _explained(run)
+    ends = {stage.id for stage in (*evaluated[:1], *evaluated[-1:], before, explained) if stage is not None}
     rollouts = {stage.id: run.rollouts(stage) for stage in evaluated if stage.id in ends or _starts_a_suite(stage, evaluated)}
     suites = suite_verdicts(run, rollouts)
-    diagnosis = _diagnosis(evaluated, rollouts)
+    diagnosis = _diagnosis(before, explained, rollouts)
     trained = [stage for stage in run.stages if stage.metrics]
     charts = [(stage, sections.panels(stage, index)) for index, stage in enumerate(trained)]
     shown = sections.shown_rollouts(run)
@@ -68,7 +69,7 @@ def render(run: RunView) -> str:
         "shown": shown,
         "diagnosis": diagnosis,
         "heat": {name: sections.heat_table(suite) for name, suite in diagnosis.suites.items()},
-        "diagnosed": evaluated[-1].id if evaluated else "",
+        "diagnosed": explained.id if explained is not None else "",
         "patch": patch(diagnosis),
         "patches": [stage.paths.tasks for stage in run.stages if stage.paths.tasks.is_file()],
         "recipe_text": run.paths.recipe.read_text(encoding="utf-8", errors="replace") if run.paths.recipe.is_file() else "",
@@ -102,12 +103,21 @@ def _starts_a_suite(stage: StageView, evaluated: Sequence[StageView]) -> bool:
     return any(suite not in seen for seen in around for suite in stage.evaluations)
 
 
-def _diagnosis(evaluated: Sequence[StageView], rollouts: Mapping[str, Sequence[RolloutRecord]]) -> Diagnosis:
-    """The last evaluation explained, against the first."""
-    if not evaluated:
+def _explained(run: RunView) -> tuple[StageView | None, StageView | None]:
+    """The evaluation to explain and the one before it: what the last diagnose stage names, else the last and the first."""
+    evaluated = {stage.id: stage for stage in run.evaluations}
+    for stage in reversed(run.stages):
+        if stage.kind == "diagnose" and (found := evaluated.get(str(stage.config.get("of")))) is not None:
+            return evaluated.get(str(stage.config.get("before"))), found
+    several = list(evaluated.values())
+    return (several[0] if len(several) > 1 else None), (several[-1] if several else None)
+
+
+def _diagnosis(before: StageView | None, explained: StageView | None, rollouts: Mapping[str, Sequence[RolloutRecord]]) -> Diagnosis:
+    if explained is None:
         return Diagnosis()
-    before = rollouts.get(evaluated[0].id) if len(evaluated) > 1 else None
-    return diagnose(rollouts.get(evaluated[-1].id, ()), before=before, examples=EXAMPLES)
+    earlier = rollouts.get(before.id) if before is not None else None
+    return diagnose(rollouts.get(explained.id, ()), before=earlier, examples=EXAMPLES)
 
 
 def _status(run: RunView) -> str:
