@@ -28,7 +28,7 @@ demo: setup ## a real 135M model learns by SFT and RL in minutes; prints where t
 	$(python) -m posttrain.cli run rlvr --scale tiny --name demo $(ARGS)
 
 test: setup ## all tests; what needs a missing system package is skipped by name
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(python) -m pytest $(ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope $(ARGS)
 
 lint: setup ## ruff, its formatter, and mypy in strict mode over the package
 	$(python) -m ruff check .

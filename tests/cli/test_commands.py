@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from cli.conftest import RECIPE
 
+from posttrain.core.config import STAGE_KINDS
 from posttrain.records.files import sha256, verify
 from posttrain.records.paths import RunPaths
 
@@ -234,7 +235,7 @@ class TestTalking:
     def test_schema_accepts_the_shipped_recipes_keys(self, posttrain: Callable) -> None:
         value = json.loads(posttrain("schema").out)
         kinds = [entry for entry in value["properties"]["stages"]["items"]["anyOf"] if "kind" in entry["properties"]]
-        assert [entry["properties"]["kind"]["const"] for entry in kinds] == ["sft", "grpo", "best_of_n", "evaluate", "diagnose"]
+        assert [entry["properties"]["kind"]["const"] for entry in kinds] == list(STAGE_KINDS) and len(kinds) > 12
         assert all(not entry["additionalProperties"] for entry in kinds)
         described = [s for entry in kinds for name, s in entry["properties"].items() if name != "kind"]
         assert all("description" in setting or "$ref" in setting for setting in described)
