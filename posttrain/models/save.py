@@ -25,3 +25,5 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     with quiet():
         plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors makes files that only their owner can read, and a model is for others too
