@@ -55,6 +55,8 @@ def dpo(chosen: Answers, rejected: Answers, *, beta: float) -> Tensor:
     """arXiv:2305.18290, equation 7: -log σ(β (r_c - r_r)) with r = log(policy / reference).
 
     Assumes Bradley–Terry preferences. Without label noise nothing bounds the margin, so it overfits pairs that always agree.
+    Its ratios are sums, so where rejected answers are long (cut off, rambling) it learns to be short above all: a model asked
+    to add two or three numbers left the third one out (`dpo_norm` and `simpo` compare by token).
     """
     return -logsigmoid(beta * (chosen.ratio - rejected.ratio))
 
