@@ -149,7 +149,7 @@ async def _work_ours(model_path: str, samples: int, new: int) -> None:
     from posttrain.generation.native import NativeEngine
     from posttrain.models.load import load
     from posttrain.models.memory import keep_memory as keep
-    from posttrain.stages.grpo import Rounds
+    from posttrain.stages.rounds import Rounds
     from posttrain.training.grpo import grpo
     from posttrain.training.policy import Policy
 

@@ -48,9 +48,9 @@ from posttrain.models.view import InferenceView
 from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord, record
 from posttrain.rollouts.collect import collect
-from posttrain.stages.grpo import Rounds, watcher
 from posttrain.stages.parts import run_async, sampler
 from posttrain.stages.rewards import scorers_of
+from posttrain.stages.rounds import Rounds, watcher
 from posttrain.stages.sampled import sampling_of
 from posttrain.training.driver import Resumed, drive
 from posttrain.training.grpo import grpo as grpo_loop

@@ -14,17 +14,17 @@ from posttrain.core.stage import StageContext, StageResult
 from posttrain.core.types import Group
 from posttrain.data.store import TokenStore
 from posttrain.models.load import Loaded
+from posttrain.models.tokenizers import differs
 from posttrain.monitors import MONITORS, Decision, History
 from posttrain.records.paths import StagePaths
-from posttrain.stages.grpo import Rounds
 from posttrain.stages.parts import model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.rounds import Rounds, drive_rounds, first_and_last
 from posttrain.stages.sft import encoded
 from posttrain.stages.teach import unjudged
 from posttrain.training.distill import distill
-from posttrain.training.driver import Watch, drive, resume
+from posttrain.training.driver import Watch, resume
 from posttrain.training.policy import Policy
 
-PROBES = ("What is 17 + 25?\n\n\t0.5e-3 <b>x</b>", "naïve café — 東京, 🙂‍↕️ ﷽ e\u0301", "    def f(x):\r\n        return x!=1")
 WATCHED = ("not_finite", "gap", "length", "truncation", "repetition")
 """The monitors that need no reward."""
 
@@ -46,21 +46,10 @@ async def _run(config: DistillConfig, context: StageContext) -> StageResult:
     engine = sampler(policy.view, renderer)
     source = Rounds(config, tasks, engine, renderer, unjudged, seed)
     loop = distill(policy, teacher.model, engine, source.collect, rows, config, seed=seed, start=start.steps, state=start.state)
-    history = await drive(
-        loop,
-        policy,
-        paths,
-        config,
-        start=start,
-        total=config.steps,
-        reporter=context.reporter,
-        stop=context.stop,
-        watch=watcher(config),
-        keep_rollouts_every=config.save_rollouts_every,
-    )
+    history = await drive_rounds(loop, policy, config, context, start, watcher(config))
     artefacts = save_policy(policy, loaded.path, paths)
     summary: dict[str, Any] = {"steps": config.steps, "divergence": config.divergence, "over": config.over}
-    summary |= {name: {"first": history[0][name], "last": history[-1][name]} for name in ("kl/teacher", "agreement", "entropy")}
+    summary |= first_and_last(history, **{name: name for name in ("kl/teacher", "agreement", "entropy")})
     return StageResult(artefacts, summary)
 
 
@@ -84,7 +73,7 @@ def watcher(config: DistillConfig) -> Watch:
 
 def require_one_vocabulary(student: Loaded, teacher: Loaded, config: DistillConfig, context: StageContext) -> None:
     """The teacher is asked about the student's tokens by their number, so a number must mean the same to both."""
-    if difference := differs(student, teacher):
+    if difference := differs(student.tokenizer, teacher.tokenizer):
         raise UserError(
             f"stage {context.id}: teacher {config.teacher!r} has another tokenizer than {config.model!r}: {difference}.",
             fix="Use a teacher of the same family, or a teach stage, which needs no common tokenizer.",
@@ -100,16 +89,3 @@ def require_one_vocabulary(student: Loaded, teacher: Loaded, config: DistillConf
             f"stage {context.id}: top_k is {config.top_k}; the vocabulary has {shared} tokens, and one must be left.",
             fix="Lower top_k, or use over: vocabulary.",
         )
-
-
-def differs(student: Loaded, teacher: Loaded) -> str:
-    """What two tokenizers disagree about; empty if nothing was found."""
-    ours, theirs = student.tokenizer, teacher.tokenizer
-    a, b = ours.get_vocab(), theirs.get_vocab()
-    for token in sorted(a.keys() | b.keys()):
-        if a.get(token) != b.get(token):
-            return f"token {token!r} is {b.get(token, 'missing')} there and {a.get(token, 'missing')} here"
-    for text in PROBES:
-        if ours.encode(text) != theirs.encode(text):
-            return f"{text[:16]!r} is cut into other tokens"
-    return ""

@@ -10,11 +10,11 @@ from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, StageResult
 from posttrain.core.types import Pair
 from posttrain.records.paths import StagePaths
-from posttrain.stages.grpo import Rounds, watcher
 from posttrain.stages.parts import grading, model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.rounds import Rounds, drive_rounds, first_and_last, watcher
 from posttrain.synthesis.preferences import paired
 from posttrain.training.dpo import objective
-from posttrain.training.driver import drive, resume
+from posttrain.training.driver import resume
 from posttrain.training.online_dpo import online_dpo
 from posttrain.training.policy import Policy
 
@@ -40,25 +40,8 @@ async def _run(config: OnlineDpoConfig, context: StageContext) -> StageResult:
     async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         source = Rounds(config, tasks, engine, renderer, grader, seed)
         loop = online_dpo(policy, engine, source.collect, pairing, formatting, config, start=start.steps, state=start.state)
-        history = await drive(
-            loop,
-            policy,
-            paths,
-            config,
-            start=start,
-            total=config.steps,
-            reporter=context.reporter,
-            stop=context.stop,
-            watch=watcher(config),
-            keep_rollouts_every=config.save_rollouts_every,
-        )
+        history = await drive_rounds(loop, policy, config, context, start, watcher(config))
     artefacts = save_policy(policy, loaded.path, paths)
-    first, last = history[0], history[-1]
-    summary = {
-        "steps": config.steps,
-        "method": config.loss,
-        "pairs": sum(int(row["pairs"]) for row in history),
-        "reward": {"first": first.get("reward/mean"), "last": last.get("reward/mean")},
-        "passed": {"first": first.get("passed"), "last": last.get("passed")},
-    }
-    return StageResult(artefacts, summary)
+    pairs = sum(int(row["pairs"]) for row in history)
+    measured = first_and_last(history, reward="reward/mean", passed="passed")
+    return StageResult(artefacts, {"steps": config.steps, "method": config.loss, "pairs": pairs, **measured})

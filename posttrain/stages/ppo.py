@@ -14,12 +14,13 @@ from posttrain.models.heads import ScalarHead
 from posttrain.models.load import load
 from posttrain.models.reward_model import load_reward_model
 from posttrain.models.sibling import sibling
+from posttrain.models.tokenizers import differs
 from posttrain.records.paths import StagePaths
-from posttrain.stages.grpo import Rounds, watcher
 from posttrain.stages.parts import grading, model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.rounds import Rounds, drive_rounds, first_and_last, watcher
 from posttrain.stages.sft import encoded
 from posttrain.training.actor_critic import ActorCritic, Critic
-from posttrain.training.driver import drive, resume
+from posttrain.training.driver import resume
 from posttrain.training.policy import Policy
 from posttrain.training.ppo import Mixed, ppo
 
@@ -41,23 +42,10 @@ async def _run(config: PpoConfig, context: StageContext) -> StageResult:
     async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
         source = Rounds(config, tasks, engine, renderer, grader, seed)
         loop = ppo(trained, engine, source.collect, config, mixed, seed=seed, start=start.steps, state=start.state)
-        history = await drive(
-            loop,
-            trained,
-            paths,
-            config,
-            start=start,
-            total=config.steps,
-            reporter=context.reporter,
-            stop=context.stop,
-            watch=watcher(config),
-            keep_rollouts_every=config.save_rollouts_every,
-        )
+        history = await drive_rounds(loop, trained, config, context, start, watcher(config))
     artefacts = save_policy(policy, loaded.path, paths)
-    first, last = history[0], history[-1]
-    shown = {"reward": "reward/mean", "passed": "passed", "explained_variance": "value/explained_variance"}
-    summary = {name: {"first": first.get(metric), "last": last.get(metric)} for name, metric in shown.items()}
-    return StageResult(artefacts, {"steps": config.steps, **summary, **({"ptx": counts} if counts else {})})
+    measured = first_and_last(history, reward="reward/mean", passed="passed", explained_variance="value/explained_variance")
+    return StageResult(artefacts, {"steps": config.steps, **measured, **({"ptx": counts} if counts else {})})
 
 
 def critic_of(policy: Policy, config: PpoConfig, references: Mapping[str, str], seed: int) -> Critic:
@@ -66,23 +54,23 @@ def critic_of(policy: Policy, config: PpoConfig, references: Mapping[str, str], 
     source = policy.model
     if config.critic_reward_model is not None:
         reward = load_reward_model(references[config.critic_reward_model], device=policy.device)
-        require_vocabulary(reward.tokenizer.get_vocab(), policy, "critic_reward_model", config.critic_reward_model)
+        require_vocabulary(reward.tokenizer, policy, "critic_reward_model", config.critic_reward_model)
         source, found = reward.members[0].model, reward.members[0].head.weight.detach()
         head = ScalarHead(found.shape[1], seed=0)
         head.weight.data.copy_(found.float().mean(0, keepdim=True))  # of several heads, their mean
     elif config.critic_model is not None:
         own = load(references[config.critic_model], device=policy.device)
-        require_vocabulary(own.tokenizer.get_vocab(), policy, "critic_model", config.critic_model)
+        require_vocabulary(own.tokenizer, policy, "critic_model", config.critic_model)
         source = own.model.requires_grad_(False)
     body = sibling(source, config.critic_lora, seed=derive(seed, "critic"))
     return Critic(body, config, total_steps=config.updates, head=head)
 
 
-def require_vocabulary(known: Mapping[str, int], policy: Policy, setting: str, reference: str) -> None:
+def require_vocabulary(known: Any, policy: Policy, setting: str, reference: str) -> None:
     """The critic reads the policy's tokens as they are, so both must mean the same by every number."""
-    if known != policy.tokenizer.get_vocab():
+    if difference := differs(policy.tokenizer, known):
         raise UserError(
-            f"{setting} {reference!r} has another tokenizer than the policy, whose tokens it would have to read.",
+            f"{setting} {reference!r} has another tokenizer than the policy, whose tokens it would have to read: {difference}.",
             fix="Use a model of the same family, or leave it out: the critic then starts from the policy.",
         )
 

@@ -20,6 +20,7 @@ from posttrain.core.config import GraderConfig, RewardModelGrader
 from posttrain.core.errors import UserError
 from posttrain.core.types import Message
 from posttrain.models.reward_model import RewardModel, load_reward_model
+from posttrain.models.tokenizers import differs
 
 BUDGET = 4096
 """Tokens of one forward."""
@@ -96,10 +97,9 @@ def scorers_of(configs: Sequence[GraderConfig], references: Mapping[str, str], t
 
 def require_tokenizer(reward: RewardModel, tokenizer: Any, name: str) -> None:
     """A reward model of another tokenizer was trained on another model's kind of answers; it is nearly always the wrong one."""
-    if tokenizer is not None and reward.tokenizer.get_vocab() != tokenizer.get_vocab():
+    if tokenizer is not None and (difference := differs(tokenizer, reward.tokenizer)):
         raise UserError(
-            f"the reward model {name} has another tokenizer ({len(reward.tokenizer.get_vocab())} tokens) than the model it would "
-            f"judge ({len(tokenizer.get_vocab())} tokens).",
+            f"the reward model {name} has another tokenizer than the model it would judge: {difference}.",
             fix="Train a reward model from a model of the same family.",
         )
 

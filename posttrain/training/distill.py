@@ -28,7 +28,7 @@ from posttrain.models.heads import hidden_states
 from posttrain.models.packing import Batch
 from posttrain.training.driver import BrokenStep, Step
 from posttrain.training.policy import Policy
-from posttrain.training.rl_step import Means, RlRow, packed, stepped
+from posttrain.training.rl_step import Means, RlRow, packed, require_agreement, stepped
 from posttrain.training.rounds import Collect, require_fresh, require_version, rollout_metrics
 from posttrain.training.sft import Rows
 
@@ -141,15 +141,7 @@ def learn(
             gap.add(len(batch), gap=difference)
             gap.largest["gap/max"] = max(gap.largest.get("gap/max", 0.0), float(difference.max()))
     apart = gap.result({"gap": "gap/mean"}) | gap.largest
-    require_one_policy(policy, apart, config.mismatch_budget, index)
+    require_agreement(policy, apart, config.mismatch_budget, index)
     metrics = means.result({"kl": "kl/teacher", "entropy": "entropy", "agreement": "agreement"}) | apart
     metrics |= {"loss": total, "tokens/trained": float(means.count)}
     return {**metrics, **stepped(policy.step, rows, total, index), "time/update": time.perf_counter() - began}
-
-
-def require_one_policy(policy: Policy, apart: Mapping[str, float], budget: float, index: int) -> None:
-    """The samples are the student's own only if sampler and trainer hold the same weights."""
-    if apart.get("gap/mean", 0.0) > budget:
-        policy.optimizer.zero_grad()
-        reason = f"sampler and trainer differ by {apart['gap/mean']:.3f} in log-probability (budget {budget})"
-        raise BrokenStep(index, apart, reason=reason, fix="Raise mismatch_budget only if a sampler that differs is meant.")

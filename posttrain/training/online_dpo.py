@@ -18,8 +18,9 @@ from posttrain.core.protocols import Generator
 from posttrain.core.types import Group, Pair, Rollout, floats
 from posttrain.models.packing import Batch
 from posttrain.training.dpo import Answer, Compared, Objective, mismatch, objective, row_sums, train_step, without_formatting
-from posttrain.training.driver import BrokenStep, Step
+from posttrain.training.driver import Step
 from posttrain.training.policy import Policy
+from posttrain.training.rl_step import require_agreement
 from posttrain.training.rounds import (
     Collect,
     is_scored,
@@ -113,15 +114,7 @@ def learn(policy: Policy, elements: Sequence[Compared], aim: Objective, config: 
         return {"pairs": 0.0, "time/update": 0.0}
 
     def agreed(metrics: Mapping[str, float]) -> None:
-        gap, budget = metrics["gap/mean"], config.mismatch_budget
-        if gap > budget:
-            policy.optimizer.zero_grad()
-            raise BrokenStep(
-                index,
-                metrics,
-                reason=f"sampler and trainer differ by {gap:.3f} in log-probability (budget {budget})",
-                fix="The sampler's weights or arithmetic are not the trainer's; raise mismatch_budget only if that is meant.",
-            )
+        require_agreement(policy, metrics, config.mismatch_budget, index)
 
     metrics = train_step(policy, elements, aim, config, index, agreed)
     if "kl/answers" in metrics:

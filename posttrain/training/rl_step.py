@@ -9,7 +9,7 @@ import math
 import random
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -203,15 +203,14 @@ def stepped(step: Callable[[], dict[str, float]], rows: Sequence[RlRow], loss: f
         raise BrokenStep(index, {"loss": loss, "grad_norm": error.grad_norm}, batch=pack([r.row for r in rows])) from error
 
 
-def require_agreement(policy: Policy, gap: Means, config: PolicyGradientConfig, index: int) -> None:
+def require_agreement(policy: Policy, found: Mapping[str, float], budget: float, index: int) -> None:
     """Sampler and trainer hold the same weights, by what they say of the same tokens, before anything is updated."""
-    found = gap.result({"gap": "gap/mean"}) | gap.largest
-    if found.get("gap/mean", 0.0) > config.mismatch_budget:
+    if found.get("gap/mean", 0.0) > budget:
         policy.optimizer.zero_grad()
         raise BrokenStep(
             index,
             found,
-            reason=f"sampler and trainer differ by {found['gap/mean']:.3f} in log-probability (budget {config.mismatch_budget})",
+            reason=f"sampler and trainer differ by {found['gap/mean']:.3f} in log-probability (budget {budget})",
             fix="The sampler's weights or arithmetic are not the trainer's; raise mismatch_budget only if that is meant.",
         )
 
@@ -270,5 +269,5 @@ def accumulate(
             tally.gap.largest["gap/max"] = max(tally.gap.largest.get("gap/max", 0.0), float(difference.max()))
     tally.loss += total
     if first:
-        require_agreement(policy, tally.gap, config, index)
+        require_agreement(policy, tally.gap.result({"gap": "gap/mean"}) | tally.gap.largest, config.mismatch_budget, index)
     return total

@@ -86,5 +86,5 @@ def test_a_reward_model_of_another_tokenizer(posttrain: Callable, tmp_path: Path
     save_reward_model(reward, tmp_path / "rm", base=".")
     recipe("lookup", "{kind: reward_model, model: ./rm}")(tmp_path)
     found = posttrain("run", "recipe.yaml")
-    assert found.code == 2 and "another tokenizer (260 tokens) than the model it would judge (259 tokens)" in found.err
+    assert found.code == 2 and "another tokenizer than the model it would judge: token" in found.err
     assert not list((tmp_path / "runs").rglob("*.parquet"))

@@ -21,9 +21,9 @@ from posttrain.models.reward_model import new_reward_model, save_reward_model
 from posttrain.models.toy import make_toy
 from posttrain.records.metrics import read_metrics
 from posttrain.records.summary import read_json
-from posttrain.stages.grpo import Rounds
 from posttrain.stages.parts import sampler
 from posttrain.stages.ppo import critic_of
+from posttrain.stages.rounds import Rounds
 from posttrain.training.policy import Policy
 from posttrain.training.ppo import ppo
 from tests.cli.conftest import handlers, posttrain  # noqa: F401 - fixtures

@@ -138,7 +138,7 @@ def test_a_model_of_another_tokenizer_is_refused(path: Path, tmp_path: Path) -> 
     tokenizer = load(str(other)).tokenizer
     assert scorers_of([grader(path)], {}, tokenizer)
     tokenizer.add_tokens(["another"])
-    with pytest.raises(UserError, match=r"another tokenizer \(259 tokens\) than the model it would judge \(260 tokens\)"):
+    with pytest.raises(UserError, match="another tokenizer than the model it would judge: token"):
         scorers_of([grader(path)], {}, tokenizer)
 
 

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence
 
 from posttrain.core.types import Completion, Grade, Message, Rollout, Sampling, Task, floats, ints
-from posttrain.stages.grpo import Rounds
+from posttrain.stages.rounds import Rounds
 from posttrain.training.rounds import Collected, no_signal
 from tests.training.helpers import grpo_config
 
