@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chat": {"core"},
     "records": {"core"},
     "models": {"core"},
+    "environments": {"core", "sandbox"},
     "graders": {"core", "chat"},
     "generation": {"core", "chat", "models"},
     "rollouts": {"core", "chat"},

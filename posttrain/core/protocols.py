@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from posttrain.core.types import Completion, Grade, Message, Reply, Rollout, Sampling, Task
+from posttrain.core.types import (
+    Action,
+    Completion,
+    Grade,
+    Message,
+    Observation,
+    Reply,
+    Rollout,
+    Sampling,
+    StepResult,
+    Task,
+    Tool,
+)
 
 
 class Generator(Protocol):
@@ -38,6 +50,29 @@ class RewardScorer(Protocol):
 
     async def rewards(self, messages: Sequence[Message], *, normalise: bool) -> Sequence[float]:
         """The score of each member of the ensemble. Raises UserError for what it cannot read."""
+
+
+class Environment(Protocol):
+    """A world for one episode: it is made for a task, reset once, stepped after every turn of the model, and always closed.
+
+    An exception from any method makes a failed rollout, never a score. What a model does wrong (a call that cannot be read, a
+    tool that does not exist) is no exception: the environment tells the model so in its observation.
+    """
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """What the model may call, fixed from `reset` on. Empty where it acts by plain text."""
+
+    async def reset(self, task: Task) -> Observation: ...
+
+    async def step(self, action: Action) -> StepResult: ...
+
+    async def close(self) -> None:
+        """Free everything. Called exactly once, also after an exception or a deadline in the methods above."""
+
+
+EnvironmentFactory = Callable[[Task], Environment]
+"""Makes the environment of one episode. Cheap, and no work yet: that is for `reset`."""
 
 
 class Renderer(Protocol):

@@ -202,6 +202,51 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that an environment offers. `parameters` is the JSON schema of its arguments, an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The form in which chat templates and endpoints write tools."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the model reads next: results of its calls (role `tool`) or a turn of the user. The one from `reset` is the whole
+    opening of the conversation, mostly the task's own messages."""
+
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What the model did: the turn it wrote, its calls taken out of the text where they could be read."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What came of an action.
+
+    `terminated`: the world is at an end (solved, lost, answered). `truncated`: the environment broke off for a reason that is
+    not part of the task. `grade` is the verdict on the episode if it ended here; the last one given counts, also when a limit
+    on turns or tokens ends the episode. So an environment that grades gives one with every step, or at least with the last.
+    """
+
+    observation: Observation
+    terminated: bool = False
+    truncated: bool = False
+    grade: Grade | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A training example as turns; the assistant's turns are what is learnt. `origin` says where it came from.
 

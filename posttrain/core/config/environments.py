@@ -1,0 +1,136 @@
+"""Which environment a stage's tasks are played in, and how long an episode may be.
+
+Its grade may be the whole reward, or be added to those of the stage's graders with `weight`, or be their `gate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from posttrain.core.config.checks import STRICT, positive
+from posttrain.core.config.graders import Weighted
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeConfig(Weighted):
+    """What all environments share: the limits of an episode. `grades` says whether the environment judges by itself; one that
+    does not needs graders."""
+
+    grades: ClassVar[bool] = True
+
+    max_turns: int = 8
+    """Turns of the model in one episode; an episode that needs more is truncated."""
+    max_episode_tokens: int = 2048
+    """Tokens of a whole episode, prompt and tool results included; the model gets no further turn beyond it."""
+    step_timeout_s: float = 30.0
+    """Seconds the environment may take to answer one turn; longer is a failed rollout, which is not a score of 0."""
+    episode_timeout_s: float = 600.0
+    """Seconds a whole episode may take, looked at between turns; then it is truncated, and the rollout says so."""
+    at_once: int = 256
+    """Episodes played side by side; their turns are written in one batch."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        positive(
+            max_turns=self.max_turns,
+            max_episode_tokens=self.max_episode_tokens,
+            step_timeout_s=self.step_timeout_s,
+            episode_timeout_s=self.episode_timeout_s,
+            at_once=self.at_once,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalculatorTool:
+    """`calculator(expression)`: arithmetic in plain notation, worked out exactly."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["calculator"] = "calculator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonTool:
+    """`python(code)`: runs a program in the sandbox and gives back what it printed."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["python"] = "python"
+    timeout_s: float = 10.0
+    """Seconds of wall time for one program."""
+    memory_mb: int = 256
+    """Memory one program may take, in MB."""
+
+    def __post_init__(self) -> None:
+        positive(timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchTool:
+    """`search(query)`: the best articles of a small corpus by BM25."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["search"] = "search"
+    corpus: str = "builtin:almanac"
+    """`builtin:almanac`, articles about an invented country, or a file of articles (`./articles.jsonl`, columns title and text)."""
+    results: int = 2
+    """Articles in one answer."""
+
+    def __post_init__(self) -> None:
+        positive(results=self.results)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlTool:
+    """`sql(query, parameters)`: one SELECT on a SQLite database that is opened read-only."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["sql"] = "sql"
+    database: str = "builtin:almanac"
+    """`builtin:almanac`, tables about an invented country, or a SQLite file (`./shop.sqlite`)."""
+    rows: int = 20
+    """Rows in one answer; what is left out is said."""
+
+    def __post_init__(self) -> None:
+        positive(rows=self.rows)
+
+
+ToolConfig = CalculatorTool | PythonTool | SearchTool | SqlTool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolsEnvironment(EpisodeConfig):
+    """The model may call tools until it answers in plain text, which ends the episode. Graders judge the answer."""
+
+    kind: Literal["tools"] = "tools"
+    grades: ClassVar[bool] = False
+
+    tools: Sequence[ToolConfig]
+    """What may be called, such as [{kind: calculator}]."""
+
+    def __post_init__(self) -> None:
+        EpisodeConfig.__post_init__(self)
+        kinds = [tool.kind for tool in self.tools]
+        if not kinds:
+            raise ValueError("tools is empty; expected at least one, such as {kind: calculator}")
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            raise ValueError(f"tools names {twice[0]} twice; the model calls a tool by its name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnEnvironment(EpisodeConfig):
+    """An environment of your own: a class or function that makes one from a task."""
+
+    kind: Literal["own"] = "own"
+
+    path: str
+    """`./my_environment.py:Shop`: a file and the class or function in it. The file is run as code: use only your own."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for it, beside the task."""
+
+
+EnvironmentConfig = ToolsEnvironment | OwnEnvironment
