@@ -1,8 +1,9 @@
 r"""Mathematical equality with the reference answer.
 
-In order: extract one answer; compare as text and as exact numbers (exact.py), which decides most; words are compared as
-text; what is too large is not an answer (limits.py); the rest goes to math-verify and a numeric check in a process that
-can be killed. A wrong answer scores 0. A check that hangs, crashes or cannot tell gives an error or no score, never 0.
+In order: extract one answer; what is not worked out is not an answer (unfinished.py); compare as text and as exact numbers
+(exact.py), which decides most; words are compared as text; what is too large is not an answer (limits.py); the rest goes to
+math-verify and a numeric check, which must agree before an answer is right, in a process that can be killed. Its clock starts
+when the check starts. A wrong answer scores 0. A check that hangs, crashes or cannot tell gives an error or no score, never 0.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from posttrain.core.types import Grade, Task
 from posttrain.graders import exact, extract
 from posttrain.graders.limits import beyond
 from posttrain.graders.processes import CheckFailed, Pool
+from posttrain.graders.unfinished import unfinished
 
 SYMBOLIC = ("posttrain.graders.symbolic", "prepare", ())
 
@@ -22,6 +24,7 @@ _word = re.compile(r"[A-Za-z]{2,}")
 _text = re.compile(r"\\(?:text|textbf|textit|mbox)\s*\{([^{}]*)\}")
 _roman = re.compile(r"\\(?:mathrm|mathit)\s*\{\s*([A-Za-z])\s*\}")  # math-verify reads \mathrm{e} as a unit and drops it
 _joined = re.compile(r"\s*,?\s*(?:\\(?:text|textrm|mbox)\s*\{\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))\s*")
+_choice = re.compile(r"^(?:\\(?:text|textbf|mathrm|mathbf)\{)?\(?([A-Z])\)?\.?\}?$")
 _mathematical = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
     "exp", "sqrt", "pi", "pmatrix", "bmatrix", "frac",
@@ -35,6 +38,8 @@ def decide(config: MathGrader, task: Task, text: str) -> Grade | tuple[str, str]
     found = extract.MATH[config.extract](extract.after_thinking(text), exact.same)
     if found.answer is None:
         return wrong(None, found.reason)
+    if reason := unfinished(task, found.answer):
+        return wrong(found.answer, f"the answer is not accepted: {reason}")
     verdict = quick(task.answer, found.answer)
     if isinstance(verdict, bool):
         return graded(verdict, found.answer, "" if verdict else "not equal to the reference")
@@ -49,6 +54,9 @@ def quick(reference: str, answer: str) -> bool | tuple[str, str]:
     verdict = exact.equal(reference, answer)
     if verdict is not None:
         return verdict
+    letters = choice(reference), choice(answer)
+    if letters[0] and letters[1]:
+        return letters[0] == letters[1]
     pair = exact.without_units(reference, answer)
     if pair is None:
         return False
@@ -60,6 +68,12 @@ def quick(reference: str, answer: str) -> bool | tuple[str, str]:
     if words(left) or words(right):
         return plain(left) == plain(right) != ""
     return left, right
+
+
+def choice(text: str) -> str:
+    r"""The letter of `(B)`, `\text{B}` or `B.`; empty for anything else."""
+    match = _choice.match(exact.tidy(text))
+    return match[1] if match else ""
 
 
 def both_signs(text: str) -> str:

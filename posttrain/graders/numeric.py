@@ -1,8 +1,10 @@
 r"""A second opinion on two mathematical expressions, by numbers: read each with our own small reader, evaluate, compare.
 
 It shares no code with math-verify, whose known false accepts come from rounding to six places (1/2004! = 1/2006!) and
-from reading less than was written ("1,2,\ldots,n" read as three numbers). Expressions are compared at five fixed points with 50
-digits and a relative tolerance of 1e-20; lists, sets, tuples, intervals, matrices, equations and inequalities part by part.
+from reading less than was written ("1,2,\ldots,n" read as three numbers). Expressions are compared at five fixed points with
+160 digits and a relative tolerance of 1e-110, which is more digits than an answer may write out, so that no decimal passes for
+\pi; lists, sets, tuples, intervals, matrices, equations and inequalities part by part. `(x, y) = (1, 2)` and `x = 1, y = 2`
+are values with names.
 `equal` returns None where it cannot read one of the two. Fails on identities that hold only on a part of the line
 beyond the points, and calls equations equal only when they differ by a constant factor.
 """
@@ -22,20 +24,24 @@ from posttrain.graders.reader import Expression, Unreadable, read
 
 Node = Any  # Expression | Several | Relation | Matrix
 POINTS = 5
-DIGITS = 50
+DIGITS = 160
+TOLERANCE = mpmath.mpf(10) ** -110
+ZERO = mpmath.mpf(10) ** -115  # as good as zero beside numbers around 1
 
 
 @dataclass(frozen=True)
 class Several:
-    """`{` a set, `` a bare list, `(` `[` with `)` `]` a tuple or interval, `u` a union."""
+    """`{` a set, `` a bare list, `(` `[` with `)` `]` a tuple or interval, `u` a union. `names` are the variables that have
+    the items as their values."""
 
     opening: str
     closing: str
     items: tuple[Node, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def ordered(self) -> bool:
-        return self.opening in ("(", "[") or any(item == DOTS for item in self.items)
+        return self.opening in ("(", "[") or bool(self.names) or any(item == DOTS for item in self.items)
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,22 @@ class Matrix:
 
 
 DOTS = "dots"
-_signs = [("\\leq", "<="), ("\\le", "<="), ("\\geq", ">="), ("\\ge", ">="), ("\\lt", "<"), ("\\gt", ">"), ("≤", "<="), ("≥", ">=")]
-_matrix = re.compile(r"^\\begin\{([pbvB]?matrix)\}(.*)\\end\{\1\}$", re.S)
+_signs = [
+    ("\\not=", "≠"), ("\\neq", "≠"), ("\\ne", "≠"), ("\\leq", "<="), ("\\le", "<="), ("\\geq", ">="), ("\\ge", ">="),
+    ("\\lt", "<"), ("\\gt", ">"), ("≤", "<="), ("≥", ">="),
+]  # fmt: skip
+_matrix = re.compile(r"^\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}$", re.S)
 _member = re.compile(r"^[A-Za-z](?:_\{?\w+\}?)?\s*\\in(?![a-zA-Z])")
 _thousands = re.compile(r",\d{3}(?!\d)")
 _before_thousands = re.compile(r"(?<![\d,])\d{1,3}(?:,\d{3})*$")
+_named = re.compile(r"^\(((?:[A-Za-z](?:_\{?\w+\}?)?)(?:\s*,\s*[A-Za-z](?:_\{?\w+\}?)?)+)\)\s*=\s*(\(.*\))$")
 _assigned = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([A-Za-z](?:,[A-Za-z])*\))?$")
+
+
+NAMED_SETS = {
+    "\\emptyset": Several("{", "}", ()),
+    "\\mathbb{R}": Several("(", ")", (read("-\\infty"), read("\\infty"))),
+}
 
 
 def equal(reference: str, answer: str) -> bool | None:
@@ -68,6 +84,13 @@ def equal(reference: str, answer: str) -> bool | None:
 
 def parse(text: str) -> Node:
     text = tidy(text)
+    if text in NAMED_SETS:
+        return NAMED_SETS[text]
+    if match := _named.match(text):
+        values, names = parse(match[2]), tuple(match[1].replace(" ", "").split(","))
+        if isinstance(values, Several) and values.opening == "(" and len(values.items) == len(set(names)):
+            return Several("(", ")", values.items, names)
+        raise Unreadable("a tuple of names without as many values")
     if match := _member.match(text):
         text = text[match.end() :].strip()
     if match := _matrix.match(text):
@@ -79,7 +102,7 @@ def parse(text: str) -> Node:
     text = text.replace("\\{", "⦃").replace("\\}", "⦄")
     pieces = cut(text, ",")
     if len(pieces) > 1:
-        return Several("", "", tuple(item for piece in pieces for item in spread(piece)))
+        return with_names(Several("", "", tuple(item for piece in pieces for item in spread(piece))))
     if len(text) > 1 and text[0] in "([⦃" and text[-1] in ")]⦄" and closes(text) == len(text) - 1:
         inside = cut(text[1:-1], ",")
         if text[0] == "⦃" or len(inside) > 1:
@@ -87,6 +110,17 @@ def parse(text: str) -> Node:
             return Several(opening, closing, tuple(item for piece in inside for item in spread(piece)))
     items = spread(text)
     return items[0] if len(items) == 1 else Several("", "", tuple(items))
+
+
+def with_names(bare: Several) -> Several:
+    """`x = 1, y = 2` as the values 1 and 2 with their names; `x = 1, x = 2` stays what it is, two values of one variable."""
+    names, values = [], []
+    for item in bare.items:
+        if not isinstance(item, Relation) or item.signs != ("=",) or not _assigned.match(item.sides[0].text.replace(" ", "")):
+            return bare
+        names.append(item.sides[0].text.replace(" ", ""))
+        values.append(item.sides[1])
+    return Several("", "", tuple(values), tuple(names)) if len(set(names)) == len(names) else bare
 
 
 def spread(text: str) -> list[Node]:
@@ -100,11 +134,11 @@ def spread(text: str) -> list[Node]:
 
 
 def one(text: str) -> Node:
-    if text and text[0] in "([⦃" and len(cut(text, ",")) == 1 and "," in text:
+    if text and text[0] in "([⦃" and closes(text) == len(text) - 1 and len(cut(text[1:-1], ",")) > 1:
         return parse(text.replace("⦃", "\\{").replace("⦄", "\\}"))
     for command, sign in _signs:
         text = re.sub(re.escape(command) + r"(?![a-zA-Z])", f" {sign} ", text)
-    parts = re.split(r"(<=|>=|<|>|=)", text)
+    parts = re.split(r"(<=|>=|≠|<|>|=)", text)
     if len(parts) == 1:
         return read(text)
     return Relation(tuple(parts[1::2]), tuple(read(side) for side in parts[::2]))
@@ -135,6 +169,7 @@ def closes(text: str) -> int:
 
 
 def same(left: Node, right: Node) -> bool:
+    left, right = as_union(left), as_union(right)
     if left == DOTS or right == DOTS:
         return bool(left == right)
     if isinstance(left, Relation) != isinstance(right, Relation):
@@ -155,7 +190,26 @@ def same(left: Node, right: Node) -> bool:
     return same_value(left, right)
 
 
+def as_union(node: Node) -> Node:
+    """`x < 1, x > 2` is what was meant by `x < 1 or x > 2`: a union of two intervals of one variable."""
+    if not isinstance(node, Several) or node.opening or not node.items:
+        return node
+    if not all(isinstance(item, Relation) and "=" not in item.signs and "≠" not in item.signs for item in node.items):
+        return node
+    intervals = tuple(as_interval(item) for item in node.items)
+    one_variable = len(frozenset().union(*(side.names for item in node.items for side in item.sides))) == 1
+    return Several("u", "u", intervals) if one_variable and None not in intervals else node
+
+
 def same_items(left: Several, right: Several) -> bool:
+    if left.names and right.names and left.names != right.names:
+        if set(left.names) != set(right.names):
+            return False
+        by_name = dict(zip(right.names, right.items, strict=True))
+        return all(same(item, by_name[name]) for name, item in zip(left.names, left.items, strict=True))
+    if bool(left.names) != bool(right.names) and {left.opening, right.opening} <= {"", "("}:
+        pairs = zip(left.items, right.items, strict=False)
+        return len(left.items) == len(right.items) and all(same(a, b) for a, b in pairs)
     brackets = {(s.opening, s.closing) for s in (left, right)} - {("", ""), ("{", "}")}
     plain = not brackets
     alike = plain or (left.opening, left.closing) == (right.opening, right.closing)
@@ -179,6 +233,8 @@ def same_as_value(relation: Relation, value: Expression) -> bool:
     sides = relation.sides
     if _assigned.match(sides[0].text.replace(" ", "")):
         sides = sides[1:]
+    elif _assigned.match(sides[-1].text.replace(" ", "")):
+        sides = sides[:-1]
     return all(same_value(side, value) for side in sides)
 
 
@@ -187,7 +243,7 @@ def same_relation(left: Relation, right: Relation) -> bool:
         intervals = as_interval(left), as_interval(right)
         return None not in intervals and same(*intervals)
     (sign,), (other,) = left.signs, right.signs
-    flip = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
+    flip = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "≠": "≠"}
     names = tuple(sorted(left.sides[0].names | left.sides[1].names | right.sides[0].names | right.sides[1].names))
     if sign == other == "=" and not names:
         return False
@@ -201,7 +257,7 @@ def same_relation(left: Relation, right: Relation) -> bool:
         ratios.append(a / b)
     if len(ratios) < 2 or any(not close(ratio, ratios[0]) for ratio in ratios):
         return False
-    if sign == "=" or other == "=":
+    if sign in ("=", "≠") or other in ("=", "≠"):
         return sign == other
     return other == (sign if mpmath.re(ratios[0]) > 0 else flip[sign])
 
@@ -273,11 +329,11 @@ def close(a: Any, b: Any) -> bool:
     if mpmath.isinf(a) or mpmath.isinf(b):
         return bool(a == b)
     with mpmath.workdps(DIGITS):
-        return bool(abs(a - b) <= mpmath.mpf(10) ** -20 * max(abs(a), abs(b)))
+        return bool(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)))
 
 
 def near_zero(value: Any) -> bool:
-    return bool(abs(value) < mpmath.mpf(10) ** -30)
+    return bool(abs(value) < ZERO)
 
 
 def both_zero(left: Expression, right: Expression, point: dict[str, Any], a: Any, b: Any) -> bool:
@@ -286,6 +342,6 @@ def both_zero(left: Expression, right: Expression, point: dict[str, Any], a: Any
         return False
     finer = [value_at(side.value, point, 3 * DIGITS) for side in (left, right)]
     return all(
-        fine is not None and (fine == 0 or abs(fine) < abs(rough) * mpmath.mpf(10) ** -30 or rough == 0)
+        fine is not None and (fine == 0 or abs(fine) < abs(rough) * ZERO or rough == 0)
         for fine, rough in zip(finer, (a, b), strict=True)
     )

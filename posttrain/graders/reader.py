@@ -4,10 +4,10 @@ r"""A reader of the mathematics that final answers are made of: LaTeX or plain t
     product := power (("*" | "/" | nothing) power)*
     power   := base ("^" power)? "!"?
 
-Bases: numbers, letters, \pi, e, i, brackets, |x|, \frac, \sqrt, \binom, and the usual functions, whose argument without
-brackets reaches to the next sign or function. Read as the field reads final answers: \log is natural, 3\frac{1}{2} is
-three and a half, sin 30^\circ is in degrees, single letters are variables. What is not in this grammar is Unreadable,
-never guessed.
+Bases: numbers, letters, \pi, e, i, brackets, |x|, \frac, \sqrt, \binom, \lfloor, \lceil and the usual functions, whose
+argument without brackets reaches to the next sign or function. Read as the field reads final answers: \log is natural,
+3\frac{1}{2} is three and a half, sin 30^\circ is in degrees, single letters are variables. What is not in this grammar is
+Unreadable, never guessed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu",
     "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Delta", "Gamma", "Omega", "Phi", "Sigma", "Theta",
 }  # fmt: skip
+ROUNDING: dict[str, Callable[[Any], Any]] = {"lfloor": mpmath.floor, "lceil": mpmath.ceil}
+CLOSING = ("\\|", "\\rfloor", "\\rceil")
 _token = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)|(?P<command>\\[a-zA-Z]+|\\\|)"
     r"|(?P<word>(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp|sqrt|pi)(?![a-zA-Z])|(?P<letter>[A-Za-z])|(?P<sign>\*\*|[-+*/^!()\[\]{}|_°%]))"
@@ -126,7 +128,7 @@ class Reader:
     def begins(self) -> bool:
         """True if the next token starts a factor, so that nothing stands for a multiplication sign."""
         token = self.tokens[0]
-        return token in ("(", "[", "{") or token[0].isalnum() or token[0] == "." or (token[0] == "\\" and token not in ("\\|",))
+        return token in ("(", "[", "{") or token[0].isalnum() or token[0] == "." or (token[0] == "\\" and token not in CLOSING)
 
     def power(self) -> Value:
         value = self.base()
@@ -166,6 +168,10 @@ class Reader:
             self.next("|")
             return applied(abs, value)
         name = token.removeprefix("\\")
+        if name in ROUNDING:
+            value = self.sum()
+            self.next(f"\\r{name[1:]}")
+            return applied(ROUNDING[name], value)
         if name in FUNCTIONS:
             return self.function(name)
         if token[0] == "\\" and name in ("frac", "cfrac"):
