@@ -67,7 +67,7 @@ def copied(question: str, answer: str) -> bool:
             return False
     elif len(bare) < 3 or "=" in bare or not _more_than_a_name.search(bare):
         return False
-    if bare[0] in "([{" or bare.startswith("\\{") or "," in bare:
+    if "," in bare:
         return False  # points, intervals and lists are often named in a question and meant as given
     spaced = r"\s*".join(re.escape(character) for character in bare)
     bounded = rf"(?<![\w.^+*/-]){spaced}(?!\s*[\d^+*/-]|\w|\.\d)"

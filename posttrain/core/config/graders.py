@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from posttrain.core.config.base import RewardModelReference
-from posttrain.core.config.checks import STRICT, not_negative, positive
+from posttrain.core.config.checks import STRICT, not_negative, positive, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,34 @@ class LookupGrader(Weighted):
     kind: Literal["lookup"] = "lookup"
     extract: Literal["answer_tag", "last_line", "whole", "any"] = "any"
     """Where the answer stands. `any` uses the answer tag if there is one, else the last line."""
+    compare: Literal["text", "number", "set", "list", "f1"] = "text"
+    """`number` compares values with their units, `set` and `list` items without and with their order, `f1` shared words."""
+    ignore: Sequence[Literal["articles", "punctuation", "accents"]] = ()
+    """What else makes no difference in words, beside case, spaces, outer quotes and a final stop."""
+    absolute_tolerance: float = 0.0
+    """How far a number may be from the reference, in the reference's unit. Only for `number`."""
+    relative_tolerance: float = 0.0
+    """How far a number may be from the reference, as a share of it; the larger of the two tolerances counts. Only for `number`."""
+    unit_required: bool = False
+    """If true, an answer without a unit is wrong where the reference has one. Only for `number`."""
+    separator: str = ","
+    """What parts the items, beside the word "and" before the last one and the ends of lines. Only for `set` and `list`."""
+    pass_from: float = 1.0
+    """The F1 from which an answer passes; the score is the F1 itself. Only for `f1`."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        not_negative(absolute_tolerance=self.absolute_tolerance, relative_tolerance=self.relative_tolerance)
+        share(pass_from=self.pass_from)
+        if not self.separator.strip() or self.pass_from == 0:
+            raise ValueError(f"separator is {self.separator!r} and pass_from {self.pass_from}; expected a mark, and more than 0")
+        number = ("absolute_tolerance", "relative_tolerance", "unit_required")
+        meant_for = {**dict.fromkeys(number, ("number",)), "separator": ("set", "list"), "pass_from": ("f1",)}
+        for name, kinds in meant_for.items():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default and self.compare not in kinds:
+                raise ValueError(f"{name} is set, but compare is {self.compare}; expected compare: {' or '.join(kinds)}")
+        if self.ignore and self.compare == "number":
+            raise ValueError("ignore is set, but compare is number; expected another compare, which compares words")
 
 
 @dataclass(frozen=True, kw_only=True)
