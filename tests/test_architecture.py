@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "synthesis": {"core", "chat", "rollouts"},
     "monitors": {"core"},
     "training": {"core", "algorithms", "models", "records"},
+    "serving": {"core", "chat", "models", "generation"},
     "evaluation": {"core", "data", "rollouts"},
     "diagnosis": {"core", "records"},
     "pipeline": {"core", "data", "records"},
@@ -51,7 +52,7 @@ MAY_IMPORT["api"] = MAY_IMPORT["stages"] | {"stages"}  # reached on first use on
 
 # What the parts above may import besides, but only inside a function: `check` and `--help` must not wait for torch.
 MAY_IMPORT_LAZILY: dict[str, set[str]] = {
-    "pipeline": {"stages", "chat", "graders", "diagnosis"},
+    "pipeline": {"stages", "chat", "graders", "diagnosis", "environments"},  # check makes an environment's factory, no episode
     "cli": set(MAY_IMPORT) - {"cli"},
     "api": {"cli"},  # the same progress bar
 }
@@ -80,6 +81,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "graders/child.py": "inside a grader's process: the user's file is loaded and called here",
     "graders/in_process.py": "a user's function called in this process",
     "graders/processes.py": "a grader's process died, hung or said nonsense: this check's failure, not the pool's",
+    "records/files.py": "a full disk, which safetensors says by an error that is no OSError; all others pass through",
     "rollouts/collect.py": "a grader that raises gives an error grade",
     "stages/parts.py": "carried from the thread of an event loop to the caller, who raises it",
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posttrain.cli import export, grading, models, records, runs
+from posttrain.cli import export, grading, models, records, runs, serve
 
 app = typer.Typer(
     name="posttrain",
@@ -48,6 +48,7 @@ app.command("diagnose", rich_help_panel=LOOK)(records.diagnose)
 app.command("eval", rich_help_panel=MODEL)(models.evaluate)
 app.command("chat", rich_help_panel=MODEL)(models.chat)
 app.command("export", rich_help_panel=MODEL)(export.export)
+app.command("serve", rich_help_panel=MODEL)(serve.serve)
 app.command("grade", rich_help_panel=GRADE)(grading.grade)
 graders = typer.Typer(help="What can judge an answer, and whether it can be trusted.", no_args_is_help=True)
 graders.command("list")(grading.list_graders)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from posttrain.core.types import (
     Action,
@@ -35,14 +35,21 @@ class Generator(Protocol):
 class ChatModel(Protocol):
     """Answers conversations in text: a teacher or a judge, such as one behind an endpoint."""
 
-    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int) -> Reply:
-        """One answer. Raises Unanswered where there is none, which is never an empty answer."""
+    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
+        """One answer, with the `top` likeliest tokens at each place where the model can say so. Raises Unanswered where there is
+        no answer, which is never an empty one."""
 
 
 class Grader(Protocol):
     """Judges a rollout. Raises nothing for a bad answer: a wrong answer is a Grade, a broken grader is an exception."""
 
     async def __call__(self, task: Task, rollout: Rollout) -> Grade: ...
+
+
+class GroupGrader(Protocol):
+    """Judges the attempts at one task together, because a score depends on the others'. One grade a rollout, in order."""
+
+    async def group(self, task: Task, rollouts: Sequence[Rollout]) -> Sequence[Grade]: ...
 
 
 class RewardScorer(Protocol):
@@ -76,13 +83,23 @@ EnvironmentFactory = Callable[[Task], Environment]
 
 
 class Renderer(Protocol):
-    """Messages to tokens, for the model at hand."""
+    """Messages to tokens, for the model at hand. `tools` are the JSON schemas of what the assistant may call."""
 
-    def prompt(self, messages: Sequence[Message]) -> array[int]:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> array[int]:
         """Tokens up to and including the header that makes the assistant speak next."""
 
-    def parse(self, text: str) -> Message:
-        """The assistant message that a completion's text stands for."""
+    def following(
+        self,
+        messages: Sequence[Message],
+        written: array[int],
+        added: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> array[int]:
+        """The tokens between an answer, which ends `messages` and whose own tokens are `written`, and the next one: what the
+        template writes for the turns `added`."""
+
+    def parse(self, text: str, *, calls: bool = False) -> Message:
+        """The assistant message that a completion's text stands for; with `calls`, its tool calls taken out of the text."""
 
 
 class Reporter(Protocol):

@@ -16,6 +16,9 @@ Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "abort"]
 GradeStatus = Literal["scored", "unscored", "error"]
 RolloutStatus = Literal["done", "truncated", "failed"]
+Ending = Literal["", "terminated", "truncated", "turns", "tokens", "length", "deadline", "failed"]
+"""How an episode ended: by the world itself; the environment broke off; its turns, its tokens or one turn's length ran out; its
+time ran out; something broke."""
 Tokens = array  # array('i')
 
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -100,27 +103,41 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a generator wrote: tokens (the end token included if it was written), the natural log-probability of each
-    under the temperature-scaled full softmax, the weight version that wrote each, the text without special tokens."""
+    under the temperature-scaled full softmax, the weight version that wrote each, the text without special tokens.
+
+    `top` holds, where it was asked for, the likeliest tokens at each place, likeliest first: (token, log-probability)."""
 
     tokens: array[int]
     logprobs: array[float]
     versions: array[int]
     text: str
     finish: Finish
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     def __post_init__(self) -> None:
         same_length(tokens=self.tokens, logprobs=self.logprobs, versions=self.versions)
 
 
 @dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """One token of a reply: its text, its log-probability, and the likeliest tokens at its place with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a chat model answered: the text, its reasoning where the server keeps it apart, and how many tokens both took, where
-    it says so."""
+    it says so. `choices` are the answer's tokens with their alternatives, where they were asked for and the server gives them."""
 
     text: str
     finish: Finish
     tokens: int | None = None
     thinking: str = ""
+    prompt_tokens: int | None = None
+    choices: tuple[TokenChoice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +188,11 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One attempt at a task. `sample` numbers the attempts of a group; `messages` is the whole conversation."""
+    """One attempt at a task. `sample` numbers the attempts of a group; `messages` is the whole conversation.
+
+    `ending` says how an episode in an environment came to its end, and is empty for a single answer; `tools` are the JSON schemas
+    of what the model could call in it.
+    """
 
     task: Task
     sample: int
@@ -181,6 +202,8 @@ class Rollout:
     status: RolloutStatus = "done"
     grade: Grade | None = None
     failure: str = ""
+    ending: Ending = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def text(self) -> str:

@@ -23,7 +23,7 @@ import httpx2
 
 from posttrain.core.config.endpoint import EndpointConfig
 from posttrain.core.errors import Unanswered, UserError
-from posttrain.core.types import Message, Reply, Sampling
+from posttrain.core.types import Message, Reply, Sampling, TokenChoice
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 BREAK_S = 30.0
@@ -92,9 +92,9 @@ class Endpoint:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._client.aclose()
 
-    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int) -> Reply:
+    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
         """One answer. Raises Unanswered after the last try, UserError where every request would fail the same way."""
-        body = request(self.config.model, messages, sampling, seed)
+        body = request(self.config.model, messages, sampling, seed, top)
         async with self._slots:
             try:
                 found = await self._persist(body)
@@ -166,7 +166,7 @@ def token(config: EndpointConfig) -> str:
     return found
 
 
-def request(model: str, messages: Sequence[Message], sampling: Sampling, seed: int) -> dict[str, Any]:
+def request(model: str, messages: Sequence[Message], sampling: Sampling, seed: int, top: int = 0) -> dict[str, Any]:
     """The body of a request. What leaves the distribution whole is not sent: not every server knows every field."""
     body: dict[str, Any] = {
         "model": model,
@@ -181,6 +181,8 @@ def request(model: str, messages: Sequence[Message], sampling: Sampling, seed: i
         body["top_k"] = sampling.top_k
     if sampling.stop:
         body["stop"] = list(sampling.stop)
+    if top:
+        body |= {"logprobs": True, "top_logprobs": top}
     return body
 
 
@@ -201,9 +203,29 @@ def read_reply(content: bytes) -> Reply:
         raise ValueError(f"content is of type {type(text).__name__}, not text")
     f"{text}{thinking}".encode()  # half a surrogate pair, which JSON allows and no file can hold, is a ValueError
     usage = value.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    known = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
-    return Reply(text, finish, tokens if known else None, thinking)
+    asked, written = (counted(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+    return Reply(text, finish, written, thinking, asked, read_choices(choice.get("logprobs")))
+
+
+def counted(usage: object, name: str) -> int | None:
+    """A number of tokens, where the server says one that can be."""
+    found = usage.get(name) if isinstance(usage, dict) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+
+
+def read_choices(value: object) -> tuple[TokenChoice, ...]:
+    """The answer's tokens and their alternatives. Empty where the server gives none, or gives them in another shape."""
+    try:
+        return tuple(
+            TokenChoice(
+                str(each["token"]),
+                float(each["logprob"]),
+                tuple((str(other["token"]), float(other["logprob"])) for other in each["top_logprobs"]),
+            )
+            for each in value["content"]  # type: ignore[index]
+        )
+    except (LookupError, TypeError, ValueError):
+        return ()
 
 
 def retry_after(header: str | None) -> float | None:

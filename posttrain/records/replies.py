@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from posttrain.core.faults import fault
 from posttrain.core.protocols import ChatModel
-from posttrain.core.types import Message, Reply, Sampling
+from posttrain.core.types import Message, Reply, Sampling, TokenChoice
 from posttrain.records.events import append_event, read_events
 
 
@@ -24,22 +25,33 @@ class Remembered:
 
     def __init__(self, model: ChatModel, name: str, path: Path) -> None:
         self.model, self.name, self.path = model, name, path
-        self.known = {
-            line["key"]: Reply(line["text"], line["finish"], line["tokens"], line["thinking"])
-            for line in read_events(path)
-            if line["event"] == "reply"
-        }
+        self.known = {line["key"]: read_reply(line) for line in read_events(path) if line["event"] == "reply"}
 
-    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int) -> Reply:
-        key = content_key(self.name, messages, sampling, seed)
+    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
+        key = content_key(self.name, messages, sampling, seed, top)
         if key not in self.known:
-            found = await self.model.reply(messages, sampling, seed=seed)
-            append_event(self.path, "reply", key=key, **asdict(found))
+            found = await self.model.reply(messages, sampling, seed=seed, top=top)
+            append_event(self.path, "reply", key=key, model=self.name, **asdict(found))
             self.known[key] = found
             fault("reply:kept")
         return self.known[key]
 
 
-def content_key(name: str, messages: Sequence[Message], sampling: Sampling, seed: int) -> str:
-    asked = [name, [asdict(message) for message in messages], asdict(sampling), seed]
+def read_reply(line: Mapping[str, Any]) -> Reply:
+    """A reply from its line; earlier lines have no prompt tokens and no choices."""
+    choices = tuple(
+        TokenChoice(each["text"], each["logprob"], tuple((text, logprob) for text, logprob in each["top"]))
+        for each in line.get("choices", ())
+    )
+    return Reply(line["text"], line["finish"], line["tokens"], line["thinking"], line.get("prompt_tokens"), choices)
+
+
+def kept_cost(path: Path, name: str) -> tuple[int, int]:
+    """Replies of one model in a file, and the tokens that they took where the server said so."""
+    lines = [line for line in read_events(path) if line["event"] == "reply" and line.get("model") == name]
+    return len(lines), sum((line["tokens"] or 0) + (line.get("prompt_tokens") or 0) for line in lines)
+
+
+def content_key(name: str, messages: Sequence[Message], sampling: Sampling, seed: int, top: int = 0) -> str:
+    asked = [name, [asdict(message) for message in messages], asdict(sampling), seed, *([top] if top else [])]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

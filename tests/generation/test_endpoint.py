@@ -277,7 +277,7 @@ class Counting:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int) -> Reply:
+    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
         self.asked += 1
         if messages[0].content == "nothing":
             raise Unanswered("no")

@@ -67,7 +67,7 @@ class Shy:
     def __init__(self, silent: Sequence[str]) -> None:
         self.silent = silent
 
-    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int) -> Reply:
+    async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
         if messages[-1].content in self.silent:
             raise Unanswered("HTTP 500")
         return Reply(str(seed), "stop", None)

@@ -24,7 +24,7 @@ from posttrain.core.types import Completion, Sampling
 from posttrain.generation.native.cache import Block
 from posttrain.generation.native.plans import Decode, Prefill, Run, group_order
 from posttrain.generation.native.sampler import Sampler
-from posttrain.generation.native.scheduler import Group, Move, Request, Row, Scheduler, padded_rows, padded_tokens
+from posttrain.generation.native.scheduler import Group, Move, Request, Row, Scheduler, Watch, padded_rows, padded_tokens
 from posttrain.generation.native.stopping import Decode as DecodeText
 from posttrain.generation.native.stopping import ending
 from posttrain.models.attention import Plan
@@ -71,8 +71,11 @@ class NativeEngine:
         self._sampler = Sampler()
         self._pump: asyncio.Task[None] | None = None
 
-    async def generate(self, prompt: array[int], sampling: Sampling, *, seed: int) -> Completion:
-        """Write one completion. Cancelling the call frees its place. Raises UserError for a prompt that cannot be read."""
+    async def generate(
+        self, prompt: array[int], sampling: Sampling, *, seed: int, top: int = 0, watch: Watch | None = None
+    ) -> Completion:
+        """Write one completion, with the `top` likeliest tokens at each place; `watch` is shown each token as it is written.
+        Cancelling the call frees its place. Raises UserError for a prompt that cannot be read."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Completion] = loop.create_future()
 
@@ -84,7 +87,7 @@ class NativeEngine:
             if not future.done():
                 future.set_exception(error) if isinstance(error, Exception) else future.cancel()
 
-        row = self._row(Request(prompt, sampling, seed), deliver, fail)
+        row = self._row(Request(prompt, sampling, seed, top, watch), deliver, fail)
         if self._pump is None or self._pump.done():
             self._pump = loop.create_task(self._run(), name="native engine")
         elif self._pump.get_loop() is not loop:
@@ -218,14 +221,19 @@ class NativeEngine:
         """Draw a token for every row; deliver the rows that end with it."""
         samplings = [row.request.sampling for row in rows]
         tokens, logprobs = self._sampler(logits_BV, samplings, [row.uniform() for row in rows])
-        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+        tops = self._sampler.likeliest([row.request.top for row in rows])
+        for row, token, logprob, top in zip(rows, tokens, logprobs, tops, strict=True):
             row.tokens.append(token)
             row.logprobs.append(logprob)
             row.versions.append(self.version)
+            if row.request.top:
+                row.top.append(top)
+            if row.request.watch is not None:
+                row.request.watch(token, logprob, top)
         for row in rows:
             end = ending(row.tokens, row.limit, row.request.sampling.stop, self.stop_ids, self.decode)
             if end is not None:
-                row.deliver(Completion(row.tokens, row.logprobs, row.versions, end[1], end[0]))
+                row.deliver(Completion(row.tokens, row.logprobs, row.versions, end[1], end[0], tuple(row.top)))
                 self._move(self._scheduler.remove(row))
 
     @torch.inference_mode()

@@ -48,6 +48,15 @@ class Sampler:
         logprobs_B = probabilities_BV.gather(1, tokens_B[:, None])[:, 0].log()
         return tokens_B.tolist(), logprobs_B.tolist()
 
+    def likeliest(self, counts: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+        """For each row of the last call, that many of its likeliest tokens with their log-probabilities; nothing cut away."""
+        most = min(max(counts, default=0), self._probabilities.shape[1])
+        if not most:
+            return [()] * len(counts)
+        values_BK, tokens_BK = self._probabilities[: len(counts)].topk(most, -1)
+        rows = zip(tokens_BK.tolist(), values_BK.log().tolist(), counts, strict=True)
+        return [tuple(zip(tokens[:count], values[:count], strict=True)) for tokens, values, count in rows]
+
     def _softmax(self, logits_BV: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
         rows, vocabulary = logits_BV.shape
         if self._logits.shape[0] < rows or self._logits.shape[1] != vocabulary or self._logits.device != logits_BV.device:

@@ -18,13 +18,22 @@ from typing import Any, Literal, TypeVar
 from posttrain.core.types import Completion, Sampling
 
 
+Top = tuple[tuple[int, float], ...]
+"""The likeliest tokens at one place and their log-probabilities, likeliest first."""
+
+Watch = Callable[[int, float, Top], None]
+"""Shown each token of a completion, its log-probability and the likeliest ones, as soon as it is written. Must not raise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to write. Its random stream depends on `seed` alone."""
+    """One completion to write. Its random stream depends on `seed` alone. `top` asks for that many alternatives at each place."""
 
     prompt: array[int]
     sampling: Sampling
     seed: int
+    top: int = 0
+    watch: Watch | None = None
 
 
 @dataclass(eq=False)
@@ -53,6 +62,7 @@ class Row:
     tokens: array[int] = field(default_factory=lambda: array("i"))
     logprobs: array[float] = field(default_factory=lambda: array("f"))
     versions: array[int] = field(default_factory=lambda: array("i"))
+    top: list[Top] = field(default_factory=list)
     slot: int = -1
     group: Group | None = None
 
