@@ -40,6 +40,12 @@ class Incremental:
         return self._render(messages, tools, context, answer_next=False)
 
     def prompt(self, messages: Sequence[Message], tools: Tools) -> list[Piece]:
+        turns = [as_turn(message) for message in messages]
+        if tools and self.template.render(turns, tools=tools) == self.template.render(turns):
+            raise UserError(
+                f"the chat template of {self.template.name} does not tell the model about tools.",
+                fix="Use a model whose template knows tools, or one of the ChatML family.",
+            )
         return self._render(messages, tools, len(messages), answer_next=True)
 
     def parse(self, text: str) -> Message:

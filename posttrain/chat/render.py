@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from posttrain.chat import chatml, incremental
+from posttrain.chat.calls import split_calls
 from posttrain.chat.codec import Codec
 from posttrain.chat.pieces import Layout, Piece, Tools
 from posttrain.chat.template import Template
@@ -37,6 +39,30 @@ class ChatRenderer:
         if messages[-1].role == "assistant":
             raise UserError("a prompt ends with an assistant turn; expected a user or tool turn.", fix="Remove the last turn.")
         return self._encode(self._chat().prompt(messages, tools))[0]
+
+    def following(
+        self, messages: Sequence[Message], written: array[int], added: Sequence[Message], tools: Tools = ()
+    ) -> array[int]:
+        """What the template writes between an answer and the next one: the rest of the closed turn, the `added` turns, and the
+        header that makes the assistant speak again. The conversation's tokens so far and these are the next prompt, so the
+        model's own tokens are never encoded again.
+
+        `messages` end with the answer, its text as the model wrote it, and `written` are its tokens; where they lack the
+        end-of-turn token, it is put in. UserError if the template would rewrite the turns before.
+        """
+        layout = self._chat()
+        if not messages or messages[-1].role != "assistant" or not added or added[-1].role == "assistant":
+            raise UserError("a conversation goes on from an assistant turn with a user or tool turn.", fix="Add one.")
+        done = layout.pieces(messages, tools, len(messages) - 1)
+        whole = layout.prompt([*messages, *added], tools)
+        if [(piece.text, piece.markup) for piece in whole[: len(done)]] != [(piece.text, piece.markup) for piece in done]:
+            raise UserError(
+                f"the chat template of {self._codec.name} rewrites earlier turns when a turn is added.",
+                fix="Use a model with a prefix-preserving template, such as the ChatML family.",
+            )
+        close = max(index for index, piece in enumerate(done) if piece.learnt)  # the end-of-turn token
+        ended = len(written) > 0 and written[-1] == layout.end_of_turn
+        return self._encode(whole[close + 1 if ended else close :])[0]
 
     def conversation(self, messages: Sequence[Message], *, context: int = 0, tools: Tools = ()) -> Encoded:
         """Tokens and mask of a whole conversation. Assistant turns before message `context` are read, not learnt."""
@@ -74,10 +100,15 @@ class ChatRenderer:
         """Text with control tokens written out, for people."""
         return self._codec.show(tokens)
 
-    def parse(self, text: str) -> Message:
+    def parse(self, text: str, *, calls: bool = False) -> Message:
         """The assistant's message that a completion's text stands for. Thinking and tool calls are split off only where the
-        model's template keeps them apart; elsewhere the text stays as it is, and graders see all of it."""
-        return Message("assistant", text) if self._layout is None else self._layout.parse(text)
+        model's template keeps them apart; elsewhere the text stays as it is, and graders see all of it. With `calls`, because
+        tools were offered, calls are split off whatever the template."""
+        message = Message("assistant", text) if self._layout is None else self._layout.parse(text)
+        if not calls or message.tool_calls:
+            return message
+        content, found = split_calls(message.content)
+        return replace(message, content=content, tool_calls=found)
 
     def _chat(self) -> Layout:
         if self._layout is None:

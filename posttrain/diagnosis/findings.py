@@ -29,7 +29,7 @@ class Example:
     task_id: str
     sample: int
     code: str | None
-    prompt: Sequence[Mapping[str, str]]
+    prompt: Sequence[Mapping[str, Any]]
     completion: str
     reference: str | None
     answer: str | None

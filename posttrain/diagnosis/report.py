@@ -92,6 +92,8 @@ def _environment() -> Environment:
         "probability": show.probability,
         "number": show.number,
         "duration": show.duration,
+        "shared": show.shared,
+        "json": show.as_json,
     }
     return environment
 

@@ -6,9 +6,10 @@ made visible: control characters, bidirectional overrides, zero-width and tag ch
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 20_000
@@ -30,6 +31,17 @@ def _character(character: str) -> str:
         return chr(0x2400 + code)  # the symbol of the control character: ␀ ␛ ␍
     hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or code == 0x00AD
     return f"⟨U+{code:04X}⟩" if hidden else character
+
+
+def shared(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> int:
+    """How many turns two conversations begin with in common: the question, before each goes its own way in an environment."""
+    same = [one == other for one, other in zip(before, after, strict=False)]
+    return same.index(False) if False in same else len(same)
+
+
+def as_json(value: Any) -> str:
+    """A call's arguments on one line."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def folded(text: str) -> str:

@@ -4,8 +4,8 @@ score = Σ weight · part, over the graders that are not gates, times 0 if a gat
 score. No verdict from a grader that counts is no verdict on the whole: the status is error (or unscored), never a score
 of 0. A grader of weight 0 only watches: its failure leaves its part None and the score alone.
 
-`passed` asks the graders of correctness (math, lookup, refusal, and functions that returned a verdict) and the gates; where
-there is no correctness grader, all graders that gave a verdict.
+`passed` asks the graders of correctness (math, lookup, refusal, functions and environments that gave a verdict) and the gates;
+where there is no correctness grader, all graders that gave a verdict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from posttrain.core.config import GraderConfig
+from posttrain.core.config import EnvironmentConfig, EpisodeConfig, GraderConfig
 from posttrain.core.types import Grade, Rollout, Task
 from posttrain.graders.processes import Pool
 
@@ -30,7 +30,7 @@ class Part:
     """One grader of the sum, ready to judge."""
 
     name: str
-    config: GraderConfig
+    config: GraderConfig | EnvironmentConfig
     judge: Judge
     pool: Pool | None = None
 
@@ -51,8 +51,11 @@ class Composite:
         return await self.text(task, written_text(rollout), rollout.written)
 
     async def text(self, task: Task, text: str, written: int | None = None) -> Grade:
-        grades = await asyncio.gather(*(part.judge(task, text, written) for part in self.parts))
-        return combine(self.parts, grades)
+        return combine(self.parts, await self.grades(task, text, written))
+
+    async def grades(self, task: Task, text: str, written: int | None = None) -> list[Grade]:
+        """Each part's own verdict, in the order of the parts."""
+        return await asyncio.gather(*(part.judge(task, text, written) for part in self.parts))
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)
@@ -77,7 +80,12 @@ def combine(parts: Sequence[Part], grades: Sequence[Grade]) -> Grade:
         f"{part.name}/{name}": value for part, grade in zip(parts, grades, strict=True) for name, value in grade.parts.items()
     }
     answer = next(
-        (g.answer for p, g in zip(parts, grades, strict=True) if p.config.kind in CORRECTNESS and g.answer is not None), None
+        (
+            g.answer
+            for p, g in zip(parts, grades, strict=True)
+            if (p.config.kind in CORRECTNESS or isinstance(p.config, EpisodeConfig)) and g.answer is not None
+        ),
+        None,
     )
     explanation = "; ".join(
         grade.explanation if len(parts) == 1 else f"{part.name}: {grade.explanation}"
@@ -107,7 +115,8 @@ def all_passed(judged: Sequence[tuple[Part, Grade]]) -> bool | None:
     correctness = [
         grade.passed
         for part, grade in judged
-        if part.config.kind in ("math", "lookup", "refusal") or (part.config.kind == "function" and grade.passed is not None)
+        if part.config.kind in ("math", "lookup", "refusal")
+        or ((part.config.kind == "function" or isinstance(part.config, EpisodeConfig)) and grade.passed is not None)
     ]
     gates = [grade.passed for part, grade in judged if part.config.gate]
     verdicts = correctness + gates if correctness else [grade.passed for _, grade in judged if grade.passed is not None]

@@ -6,6 +6,7 @@ are not this layer's), looks whether models are there, and estimates time, memor
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from posttrain.core.config import (
     DataSource,
     DiagnoseConfig,
+    EnvironmentConfig,
     GraderConfig,
     PreferenceSource,
     Recipe,
@@ -147,10 +149,21 @@ def _inputs(recipe: Recipe, index: int, locate: Locate, prove: Prove | None, fin
                 _pairs(source, stage)
             elif isinstance(source, TaskSource) and keys[0] in ("tasks", "suites"):
                 tasks += _tasks(source, recipe)
+    environment: EnvironmentConfig | None = getattr(config, "environment", None)
+    if environment is not None:
+        with findings.at(locate(index, "environment")[0]):
+            _environment(environment)
     graders: Sequence[GraderConfig] = getattr(config, "graders", ())
     if prove is not None and tasks and graders:
         with findings.at(locate(index, "graders")[0]):
             prove(graders, tasks)
+
+
+def _environment(config: EnvironmentConfig) -> None:
+    """Make its factory: its files are there, and what it needs is installed. No episode begins."""
+    from posttrain.environments import build
+
+    asyncio.run(build(config, base=Path()).aclose())
 
 
 def _rows(source: DataSource, stage: Stage) -> str:

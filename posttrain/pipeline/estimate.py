@@ -17,6 +17,7 @@ from posttrain.core.config import (
     DiagnoseConfig,
     DistillConfig,
     DpoConfig,
+    EpisodeConfig,
     EvaluateConfig,
     GrpoConfig,
     MidtrainConfig,
@@ -39,6 +40,8 @@ DECODE, TRAIN, FORWARD = 1000.0, 450.0, 2900.0
 """Tokens a second at MEASURED parameters: writing answers, forward and backward, forward alone."""
 ANSWER, PROMPT, ROW = 0.6, 60, 130
 """Share of max_tokens an answer takes; tokens of a prompt; tokens of a training row."""
+TURNS, RESULT = 3, 40
+"""Turns of an episode in an environment, where as many are allowed; tokens of what it answers in each."""
 DOCUMENT = 1000
 """Tokens of a document of raw text."""
 READ = 2e8
@@ -79,7 +82,7 @@ Made = Mapping[str, int]
 def _evaluate(config: EvaluateConfig, size: Shape, made: Made) -> Estimate:
     count = sum(suite.count for suite in config.suites.values())
     prompt = sum(suite.count * _prompt(suite) for suite in config.suites.values()) / max(1, count)
-    return _sampling(count, config.sampling.samples, config.sampling.max_tokens, size, prompt)
+    return _sampling(count, config.sampling.samples, config.sampling.max_tokens, size, prompt, _turns(config.environment))
 
 
 def _prompt(source: TaskSource) -> float:
@@ -90,7 +93,12 @@ def _prompt(source: TaskSource) -> float:
 
 
 def _best_of_n(config: BestOfNConfig, size: Shape, made: Made) -> Estimate:
-    return _sampling(sum(task.count for task in config.tasks), config.sampling.samples, config.sampling.max_tokens, size)
+    count, sampling = sum(task.count for task in config.tasks), config.sampling
+    return _sampling(count, sampling.samples, sampling.max_tokens, size, turns=_turns(config.environment))
+
+
+def _turns(environment: EpisodeConfig | None) -> int:
+    return 1 if environment is None else min(TURNS, environment.max_turns)
 
 
 def _sft(config: SftConfig, size: Shape, made: Made) -> Estimate:
@@ -124,12 +132,13 @@ def _reward_model(config: RewardModelConfig, size: Shape, made: Made) -> Estimat
 
 def _grpo(config: PolicyGradientConfig, size: Shape, made: Made) -> Estimate:
     scale = size.parameters / MEASURED
-    group = config.prompts_per_step * config.samples_per_prompt
-    written = group * config.max_tokens * ANSWER
-    seen = config.prompts_per_step * PROMPT + written
+    group, turns = config.prompts_per_step * config.samples_per_prompt, _turns(config.environment)
+    written = turns * group * config.max_tokens * ANSWER
+    again = group * (turns - 1) * (PROMPT + RESULT + written / group / 2)  # each turn reads the conversation again
+    seen = config.prompts_per_step * PROMPT + written + group * (turns - 1) * RESULT
     scored = seen * (2 if config.kl.coefficient > 0 else 1)
-    step = written * scale / DECODE + scored * scale / FORWARD + config.epochs * seen * scale / TRAIN
-    cache = group * (PROMPT + config.max_tokens) * size.cache_per_token
+    step = written * scale / DECODE + (scored + again) * scale / FORWARD + config.epochs * seen * scale / TRAIN
+    cache = group * (PROMPT + turns * (config.max_tokens + RESULT)) * size.cache_per_token
     rollouts = config.steps // config.save_rollouts_every * group * 400
     memory = RUNTIME_BYTES + 4 * size.parameters + cache + _training(config, size)
     return Estimate(LOADING_S + config.steps * step, memory, _disk(config, size) + rollouts)
@@ -139,7 +148,7 @@ def _ppo(config: PpoConfig, size: Shape, made: Made) -> Estimate:
     """GRPO's, and the critic: a forward for the values and a training step of the same tokens, and the rows of ptx."""
     base = _grpo(config, size, made)
     scale, group = size.parameters / MEASURED, config.prompts_per_step * config.samples_per_prompt
-    seen = config.prompts_per_step * PROMPT + group * config.max_tokens * ANSWER
+    seen = config.prompts_per_step * PROMPT + _turns(config.environment) * group * config.max_tokens * ANSWER
     rows = config.ptx_batch_size * config.minibatches * min(ROW, config.ptx_max_length) if config.ptx else 0
     step = seen * scale / FORWARD + config.epochs * (seen + rows) * scale / TRAIN
     own_body = config.critic_lora is None or config.critic_model is not None or config.critic_reward_model is not None
@@ -240,10 +249,11 @@ def _rows_made(config: StageConfig) -> int:
     return config.patch.count if isinstance(config, DiagnoseConfig) and config.patch else 0
 
 
-def _sampling(tasks: int, samples: int, longest: int, size: Shape, prompt: float = PROMPT) -> Estimate:
+def _sampling(tasks: int, samples: int, longest: int, size: Shape, prompt: float = PROMPT, turns: int = 1) -> Estimate:
     scale = size.parameters / MEASURED
-    seconds = LOADING_S + scale * (tasks * prompt / FORWARD + tasks * samples * longest * ANSWER / DECODE)
-    cache = min(256, tasks * samples) * (prompt + longest) * size.cache_per_token
+    read = tasks * prompt + tasks * samples * (turns - 1) * (prompt + RESULT + turns * longest * ANSWER / 2)
+    seconds = LOADING_S + scale * (read / FORWARD + turns * tasks * samples * longest * ANSWER / DECODE)
+    cache = min(256, tasks * samples) * (prompt + turns * longest) * size.cache_per_token
     return Estimate(seconds, RUNTIME_BYTES + 4 * size.parameters + int(cache), tasks * samples * 400)
 
 

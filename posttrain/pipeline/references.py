@@ -7,6 +7,7 @@ stage produces some roles and not others, so a wrong reference is found before a
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,17 +109,25 @@ def is_builtin(text: str) -> bool:
     return text.startswith("builtin:")
 
 
+def absolute(value: str, place: str, base: Path) -> str:
+    """A path relative to the recipe's folder, or to here if set by `--set`, as an absolute one without links."""
+    start = Path.cwd() if place.startswith("--set") else base
+    try:
+        return os.path.realpath(start / Path(value).expanduser())
+    except (ValueError, RuntimeError) as error:  # a null byte; ~ of nobody
+        raise UserError(f"{value!r} is no path: {str(error).rstrip('.')}.", place=place, fix="Write another.") from error
+
+
 def absolute_path(section: Section, key: str, base: Path) -> None:
     value = section.get(key)
     if isinstance(value, str) and is_path(value):
-        start = Path.cwd() if section.at(key).startswith("--set") else base
-        section[key] = str((start / Path(value).expanduser()).resolve())
+        section[key] = absolute(value, section.at(key), base)
 
 
 def absolute_paths(section: Section, base: Path) -> None:
     """Make the paths in a stage's section absolute: relative to the recipe's folder, or to here if set by `--set`."""
     single, several = reference_settings()
-    for key in (*single, "model", "source", "path"):
+    for key in (*single, "model", "source", "path", "corpus", "database"):
         absolute_path(section, key, base)
     for key in several:
         listed = section.get(key)
@@ -126,8 +135,7 @@ def absolute_paths(section: Section, base: Path) -> None:
             continue
         for index, value in enumerate(listed):
             if isinstance(value, str) and is_path(value):
-                start = Path.cwd() if listed.places[index].startswith("--set") else base
-                listed[index] = str((start / Path(value).expanduser()).resolve())
+                listed[index] = absolute(value, listed.places[index], base)
     for inner in section.values():
         for part in inner if isinstance(inner, Series) else [inner]:
             if isinstance(part, Section):

@@ -75,7 +75,7 @@ def _kind(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
     entry: dict[str, Any] = TypeAdapter(STAGE_KINDS[kind]).json_schema(ref_template="#/$defs/{model}")
     for name, definition in entry.pop("$defs", {}).items():
         definitions[name] = definition
-        if name.endswith("Grader"):  # told apart by `kind`, which a recipe must write
+        if name.endswith(("Grader", "Environment", "Tool")):  # told apart by `kind`, which a recipe must write
             definition["required"] = sorted({*definition.get("required", ()), "kind"})
     settings = entry["properties"]
     for name, text in help_of(STAGE_KINDS[kind]).items():  # pydantic finds no docstrings of inherited settings

@@ -13,10 +13,15 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from posttrain.core.config import GraderConfig
+from posttrain.core.config import EnvironmentConfig, GraderConfig, ToolConfig
 
-GRADERS: dict[str, Any] = {typing.get_type_hints(c)["kind"].__args__[0]: c for c in typing.get_args(GraderConfig)}
-"""Every grader's class by its kind."""
+
+def by_kind(union: Any) -> dict[str, Any]:
+    """The members of a union of settings by their kind."""
+    return {typing.get_type_hints(member)["kind"].__args__[0]: member for member in typing.get_args(union)}
+
+
+GRADERS, ENVIRONMENTS, TOOLS = by_kind(GraderConfig), by_kind(EnvironmentConfig), by_kind(ToolConfig)
 
 
 def fields_of(config: type[Any]) -> dict[str, dataclasses.Field[Any]]:

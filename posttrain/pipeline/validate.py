@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from posttrain.core.errors import UserError
-from posttrain.pipeline.settings import GRADERS, class_at, default_text, fields_of, help_of
+from posttrain.pipeline.settings import ENVIRONMENTS, GRADERS, TOOLS, class_at, default_text, fields_of, help_of
 from posttrain.pipeline.tree import Section, Series, nearest
 
 T = TypeVar("T")
@@ -54,12 +54,22 @@ def expand(stage: Section) -> None:
             word = "kind" if key == "graders" else "source"
             for index, item in enumerate(value):
                 value[index] = _expanded(item, word, f"{stage.name(key)}[{index}]", value.places[index])
+    if "environment" in stage:
+        stage["environment"] = _expanded(stage["environment"], "kind", stage.name("environment"), stage.at("environment"))
+        _short_tools(stage["environment"])
     suites = stage.get("suites")
     if isinstance(suites, Section):
         for name in suites:
             suites[name] = _expanded(suites[name], "source", suites.name(name), suites.at(name))
     if "patch" in stage:
         stage["patch"] = _expanded(stage["patch"], "source", stage.name("patch"), stage.at("patch"))
+
+
+def _short_tools(environment: Any) -> None:
+    """`tools: [calculator]`: tools by their kind alone."""
+    tools = environment.get("tools") if isinstance(environment, Section) else None
+    for index, tool in enumerate(tools if isinstance(tools, Series) else ()):
+        tools[index] = _expanded(tool, "kind", f"{environment.name('tools')}[{index}]", tools.places[index])
 
 
 def _expanded(item: Any, word: str, path: str, place: str) -> Any:
@@ -78,11 +88,12 @@ def adapter(config: Any) -> TypeAdapter[Any]:
 
 def read_settings(config: type[T], section: Section, what: str) -> T:
     """Settings of class `config` from a section of the file; `what` is how errors call the holder (`kind 'grpo'`)."""
-    problems = list(_grader_kinds(section))
+    problems = list(_kinds(section))
     if problems:  # go on without them, to name everything else that is wrong as well
         section = copy.deepcopy(section)
         section["graders"] = Series(section.name("graders"), section.at("graders"))
         section["graders"].put({"kind": "math"}, section.at("graders"))
+        section.pop("environment", None)
     value = None
     try:
         value = adapter(cast(Any, config)).validate_json(json.dumps(section), strict=True)
@@ -109,33 +120,51 @@ def combined(problems: Sequence[UserError]) -> UserError:
     return problems[0] if len(problems) == 1 else UserError("\n".join(str(problem) for problem in problems))
 
 
-def _grader_kinds(section: Section) -> Iterator[UserError]:
-    """Graders are told apart by `kind`; say so before pydantic lists what each of them would have wanted."""
-    graders = section.get("graders")
+def _by_kind(section: Section) -> Iterator[tuple[Any, str, str, str, Mapping[str, Any]]]:
+    """What is told apart by `kind` among a stage's settings: the value, its path and place, what it is, the classes by kind."""
+    graders, environment = section.get("graders"), section.get("environment")
     for index, grader in enumerate(graders if isinstance(graders, Series) else ()):
-        if not isinstance(grader, Section):
+        yield grader, f"{section.name('graders')}[{index}]", section.at("graders"), "a grader", GRADERS
+    if environment is not None:
+        yield environment, section.name("environment"), section.at("environment"), "an environment", ENVIRONMENTS
+    tools = environment.get("tools") if isinstance(environment, Section) else None
+    for index, tool in enumerate(tools if isinstance(tools, Series) else ()):
+        yield tool, f"{section.name('environment')}.tools[{index}]", section.at("environment"), "a tool", TOOLS
+
+
+def _kinds(section: Section) -> Iterator[UserError]:
+    """Say what has no kind or an unknown one, before pydantic lists what each kind would have wanted."""
+    for value, path, place, what, known in _by_kind(section):
+        kind = value.get("kind") if isinstance(value, Section) else None
+        if kind in known or (kind is None and not isinstance(value, Section)):
             continue
-        kind = grader.get("kind")
-        if kind not in GRADERS:
-            path = f"{section.name('graders')}[{index}]"
-            text = f"{path} has no kind" if kind is None else f"{path}.kind is {kind!r}, which is not a grader"
-            yield UserError(f"{text}.", place=grader.at("kind"), fix=_choice(str(kind), sorted(GRADERS)))
+        text = f"{path} has no kind" if kind is None else f"{path}.kind is {kind!r}, which is not {what}"
+        yield UserError(f"{text}.", place=value.at("kind") or place, fix=_choice(str(kind), sorted(known)))
+
+
+MEMBERS = {member.__name__: kind for table in (GRADERS, ENVIRONMENTS, TOOLS) for kind, member in table.items()}
+FIRST = {next(iter(table.values())).__name__ for table in (GRADERS, ENVIRONMENTS, TOOLS)}
 
 
 def _meant(error: Mapping[str, Any], section: Section) -> bool:
-    """False for what pydantic says about members of the grader union other than the one that `kind` names."""
-    location = error["loc"]
-    if len(location) < 3 or location[0] != "graders":
-        return True
-    grader = section["graders"][location[1]]
-    if not isinstance(grader, Section):
-        return bool(location[2] == "MathGrader")  # one message is enough
-    return bool(GRADERS[grader["kind"]].__name__ == location[2])
+    """False for what pydantic says about members of a union other than the one that `kind` names."""
+    value: Any = section
+    for step in error["loc"]:
+        if step in MEMBERS:
+            if not isinstance(value, Section):
+                return step in FIRST  # one message is enough
+            if value.get("kind") != MEMBERS[step]:
+                return False
+        elif isinstance(value, Section):
+            value = value.get(step)
+        else:
+            value = value[step] if isinstance(value, Series) and isinstance(step, int) and step < len(value) else None
+    return True
 
 
 def _rewritten(error: Mapping[str, Any], config: type[Any], section: Section, what: str) -> UserError:
     location = tuple(error["loc"])
-    steps = tuple(step for step in location if not (isinstance(step, str) and step.endswith("Grader")))
+    steps = tuple(step for step in location if step not in MEMBERS)
     place, path = _walk(section, steps)
     owner = class_at(config, location[:-1])
     last = str(steps[-1]) if steps else ""
@@ -174,9 +203,12 @@ def _rewritten(error: Mapping[str, Any], config: type[Any], section: Section, wh
 
 
 def _owner(section: Section, steps: Sequence[Any]) -> str:
-    """How to call the settings below `steps`: a grader by its kind, anything else by its name."""
+    """How to call the settings below `steps`: a grader, an environment or a tool by its kind, anything else by its name."""
     if steps[0] == "graders":
         return f"grader {section['graders'][steps[1]].get('kind')!r}"
+    if steps[0] == "environment" and len(steps) in (1, 3):
+        value = section["environment"] if len(steps) == 1 else section["environment"]["tools"][steps[2]]
+        return f"{'environment' if len(steps) == 1 else 'tool'} {value.get('kind')!r}"
     return next(str(step) for step in reversed(steps) if isinstance(step, str))
 
 

@@ -1,7 +1,8 @@
 """Rollouts on disk: one parquet file a step or a suite, one row a rollout, with TRL's column names where TRL has one.
 
-`prompt` is everything before the last assistant turn, `completion` that turn's text. Mappings are JSON text in a column,
-so that the schema is the same for every task set. `logprob` is the sum over the tokens the model wrote.
+`prompt` is everything before the last assistant turn, `completion` that turn's text and `calls` its tool calls. Mappings are JSON
+text in a column, so that the schema is the same for every task set. `logprob` is the sum over the tokens the model wrote. `rows`,
+filled for episodes in an environment, are the tokens the model saw and wrote, with 1 where it wrote them itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posttrain.core.types import Grade, Group, Rollout
+from posttrain.core.types import Grade, Group, Message, Rollout, ToolCall
 from posttrain.records.files import write_atomic
 
 SCHEMA = pa.schema(
@@ -41,9 +42,13 @@ SCHEMA = pa.schema(
         ("logprob", pa.float64()),
         ("advantage", pa.float64()),
         ("version", pa.int64()),
+        ("ending", pa.string()),
+        ("calls", pa.string()),
+        ("tools", pa.string()),
+        ("rows", pa.list_(pa.struct([("tokens", pa.list_(pa.int32())), ("mask", pa.list_(pa.int8()))]))),
     ]
 )
-JSON_COLUMNS = ("prompt", "parts", "slices")
+JSON_COLUMNS = ("prompt", "parts", "slices", "calls", "tools")
 FINISH = {"done": "stop", "truncated": "length", "failed": "abort"}
 
 
@@ -55,7 +60,8 @@ class RolloutRecord:
     suite: str
     task_id: str
     sample: int
-    prompt: Sequence[Mapping[str, str]]
+    prompt: Sequence[Mapping[str, Any]]
+    """Role and content of each turn; thinking, tool calls and a tool's name where there are any."""
     completion: str
     reference: str | None
     answer: str | None
@@ -78,17 +84,25 @@ class RolloutRecord:
     advantage: float | None
     version: int
     """Weight version that wrote the last token; -1 if none was written."""
+    ending: str = ""
+    """How an episode in an environment ended; empty for a single answer."""
+    calls: Sequence[Mapping[str, Any]] = ()
+    """The tool calls of the last turn, which an episode that was cut off may have."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """The JSON schemas of the tools that were offered."""
 
 
 def write_rollouts(
     path: Path, step: int, groups: Sequence[Group], advantages: Mapping[tuple[str, int], float] | None = None, *, suite: str = ""
 ) -> None:
     """Write the groups of one step or suite, replacing the file. `advantages` is keyed by task id and sample."""
-    records = [record(rollout, step, suite, advantages or {}) for group in groups for rollout in group.rollouts]
     rows = []
-    for each in records:
-        row = asdict(each)
-        rows.append({**row, **{name: json.dumps(row[name], ensure_ascii=False) for name in JSON_COLUMNS}})
+    for rollout in (rollout for group in groups for rollout in group.rollouts):
+        row = asdict(record(rollout, step, suite, advantages or {}))
+        row |= {name: json.dumps(row[name], ensure_ascii=False) for name in JSON_COLUMNS}
+        if rollout.ending:
+            row["rows"] = [{"tokens": each.tokens.tolist(), "mask": each.mask.tolist()} for each in rollout.rows]
+        rows.append(row)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), buffer, compression="zstd")
     write_atomic(path, buffer.getvalue())
@@ -99,10 +113,12 @@ def read_rollouts(path: Path) -> Iterator[RolloutRecord]:
     names = {field.name for field in fields(RolloutRecord)}
     for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
         with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=1024):
+            there = [name for name in parquet.schema_arrow.names if name in names]  # files of earlier versions have fewer
+            for batch in parquet.iter_batches(batch_size=1024, columns=there):
                 for row in batch.to_pylist():
-                    known: dict[str, Any] = {name: row[name] for name in names}
-                    yield RolloutRecord(**{**known, **{name: json.loads(row[name]) for name in JSON_COLUMNS}})
+                    yield RolloutRecord(
+                        **{name: json.loads(value) if name in JSON_COLUMNS else value for name, value in row.items()}
+                    )
 
 
 def record(rollout: Rollout, step: int, suite: str, advantages: Mapping[tuple[str, int], float]) -> RolloutRecord:
@@ -116,7 +132,7 @@ def record(rollout: Rollout, step: int, suite: str, advantages: Mapping[tuple[st
         suite=suite,
         task_id=rollout.task.id,
         sample=rollout.sample,
-        prompt=[{"role": message.role, "content": message.content} for message in prompt],
+        prompt=[turn(message) for message in prompt],
         completion=rollout.text,
         reference=rollout.task.answer,
         answer=grade.answer,
@@ -132,4 +148,17 @@ def record(rollout: Rollout, step: int, suite: str, advantages: Mapping[tuple[st
         logprob=float(sum(p for p, _ in written)),
         advantage=advantages.get((rollout.task.id, rollout.sample)),
         version=written[-1][1] if written else -1,
+        ending=rollout.ending,
+        calls=[call_of(call) for message in rollout.messages[last : last + 1] for call in message.tool_calls],
+        tools=rollout.tools,
     )
+
+
+def turn(message: Message) -> dict[str, Any]:
+    """A turn as the records have it: what it has nothing of is left out."""
+    more = {"thinking": message.thinking, "name": message.name, "tool_calls": [call_of(call) for call in message.tool_calls]}
+    return {"role": message.role, "content": message.content, **{name: value for name, value in more.items() if value}}
+
+
+def call_of(call: ToolCall) -> dict[str, Any]:
+    return {"name": call.name, "arguments": dict(call.arguments)}

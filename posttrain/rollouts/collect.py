@@ -16,6 +16,7 @@ from posttrain.core.errors import UserError
 from posttrain.core.protocols import Generator, Grader, Renderer
 from posttrain.core.seeds import derive
 from posttrain.core.types import Completion, Grade, Group, Rollout, Sampling, Task, TokenRow, floats, ints
+from posttrain.rollouts.environment import World, played
 
 
 def as_row(prompt: array[int], completion: Completion) -> TokenRow:
@@ -76,6 +77,8 @@ async def graded(rollouts: AsyncIterator[Rollout], grader: Grader) -> AsyncItera
 async def graded_one(rollout: Rollout, grader: Grader) -> Rollout:
     if rollout.status == "failed":
         return rollout
+    if rollout.ending == "deadline":
+        return replace(rollout, grade=Grade.unscored(rollout.failure))
     try:
         grade = await grader(rollout.task, rollout)
     except Exception as error:  # the border of graders: whatever a grader does, the run goes on and says so
@@ -100,15 +103,20 @@ async def collect(
     *,
     samples: int = 1,
     seed: int,
+    world: World | None = None,
 ) -> list[Group]:
-    """All tasks, `samples` attempts each, graded and grouped."""
-    attempts = episodes(tasks, samples, generator, renderer, sampling, seed=seed)
+    """All tasks, `samples` attempts each, graded and grouped: single answers, or episodes in a `world`."""
+    if world is None:
+        attempts = episodes(tasks, samples, generator, renderer, sampling, seed=seed)
+    else:
+        attempts = played(tasks, samples, generator, renderer, sampling, world, seed=seed)
     return await grouped(graded(attempts, grader), tasks, samples)
 
 
 async def cancel(tasks: Iterable[asyncio.Future[Rollout]]) -> None:
-    """End what still runs when a step is left early, so that nothing keeps generating unseen."""
-    left = [task for task in tasks if not task.done()]
+    """End what still runs when a step is left early, so that nothing keeps generating unseen. Errors of others that failed
+    with the one that is raised are taken note of here, or Python would print each at its end."""
+    left = list(tasks)
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)

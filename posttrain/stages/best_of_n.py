@@ -19,7 +19,7 @@ from posttrain.models.view import InferenceView
 from posttrain.records.files import write_atomic
 from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord
-from posttrain.stages.parts import grading, model_of, run_async, sampler, tasks_of
+from posttrain.stages.parts import grading, model_of, playing, run_async, sampler, tasks_of
 from posttrain.stages.sampled import sampled
 from posttrain.synthesis.best_of_n import Chosen, choose, why_not
 
@@ -34,8 +34,9 @@ async def _run(config: BestOfNConfig, context: StageContext) -> StageResult:
     loaded = model_of(config.model, context)
     renderer = chat.renderer(loaded.tokenizer)
     engine = sampler(InferenceView(loaded.model), renderer)
-    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
-        records = await sampled("", tasks, config.sampling, engine, renderer, grader, context)
+    judges = grading(config.graders, tasks, context, tokenizer=loaded.tokenizer, environment=config.environment)
+    async with playing(config.environment) as world, judges as grader:
+        records = await sampled("", tasks, config.sampling, engine, renderer, grader, context, world)
     in_language = speaks(config.keep.language)
     chosen = choose(records, config.keep, in_language)
     if not chosen.kept:
@@ -90,13 +91,21 @@ def write_rows(paths: StagePaths, chosen: Chosen[RolloutRecord], tasks: Mapping[
 
 def rows(kept: Iterable[RolloutRecord], tasks: Mapping[str, Task], model: str, samples: int) -> Iterable[dict[str, Any]]:
     for record in kept:
-        prompt = [{"role": m.role, "content": m.content} for m in tasks[record.task_id].messages]
+        asked = [{"role": m.role, "content": m.content} for m in tasks[record.task_id].messages]
+        prompt = [turn(message) for message in record.prompt] if record.ending else asked
         provenance = {"task": record.task_id, "model": model, "sample": record.sample, "of": samples, "score": record.score}
         yield {
             "messages": [*prompt, {"role": "assistant", "content": record.completion}],
+            **({"tools": list(record.tools)} if record.tools else {}),
             "slices": dict(record.slices),
             "provenance": provenance,
         }
+
+
+def turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn of an episode as training rows have it, its calls in the form that files use."""
+    calls = [{"function": {"name": call["name"], "arguments": call["arguments"]}} for call in message.get("tool_calls", ())]
+    return {**message, "tool_calls": calls} if calls else dict(message)
 
 
 def curve(records: Sequence[RolloutRecord], samples: int) -> list[dict[str, float]]:

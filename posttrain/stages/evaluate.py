@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from posttrain.models.view import InferenceView
 from posttrain.records.files import write_atomic
 from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord, read_rollouts
-from posttrain.stages.parts import grading, model_of, run_async, sampler, tasks_of
+from posttrain.stages.parts import grading, model_of, playing, run_async, sampler, tasks_of
 from posttrain.stages.sampled import sampled
 
 
@@ -29,11 +30,14 @@ async def _run(config: EvaluateConfig, context: StageContext) -> StageResult:
     engine = sampler(InferenceView(loaded.model), renderer)
     records: list[RolloutRecord] = []
     every = [task for tasks in suites.values() for task in tasks]
-    async with grading(config.graders, every, context, tokenizer=loaded.tokenizer) as grader:
+    judges = grading(config.graders, every, context, tokenizer=loaded.tokenizer, environment=config.environment)
+    async with playing(config.environment) as world, judges as grader:
         for name, tasks in suites.items():
-            records += await sampled(name, tasks, config.sampling, engine, renderer, grader, context)
+            records += await sampled(name, tasks, config.sampling, engine, renderer, grader, context, world)
     measured = evaluation.summarise(records, config.pass_at)
     summary: dict[str, Any] = {"model": context.references[config.model], "samples": len(records)}
+    if config.environment is not None:
+        summary["endings"] = dict(Counter(record.ending for record in records))
     if config.compare_to is not None:
         earlier = read_rollouts(StagePaths(Path(context.references[config.compare_to])).rollouts)
         found = evaluation.difference(earlier, records)

@@ -7,7 +7,7 @@ from posttrain.core.config import GrpoConfig
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, StageResult
 from posttrain.records.paths import StagePaths
-from posttrain.stages.parts import grading, model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.parts import grading, model_of, playing, run_async, sampler, save_policy, tasks_of
 from posttrain.stages.rounds import Rounds, drive_rounds, first_and_last, watcher
 from posttrain.training.driver import resume
 from posttrain.training.grpo import grpo
@@ -26,8 +26,9 @@ async def _run(config: GrpoConfig, context: StageContext) -> StageResult:
     policy = Policy(loaded, config, total_steps=config.updates, seed=seed, reference=config.kl.coefficient > 0)
     start = resume(policy, paths, context.reporter)
     engine = sampler(policy.view, renderer)
-    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
-        source = Rounds(config, tasks, engine, renderer, grader, seed)
+    judges = grading(config.graders, tasks, context, tokenizer=loaded.tokenizer, environment=config.environment)
+    async with playing(config.environment) as world, judges as grader:
+        source = Rounds(config, tasks, engine, renderer, grader, seed, world)
         loop = grpo(policy, engine, source.collect, config, seed=seed, start=start.steps, state=start.state)
         history = await drive_rounds(loop, policy, config, context, start, watcher(config))
     artefacts = save_policy(policy, loaded.path, paths)

@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from posttrain import chat, graders
-from posttrain.core.config import GraderConfig, TaskSource
+from posttrain import chat, environments, graders
+from posttrain.core.config import EnvironmentConfig, GraderConfig, TaskSource
 from posttrain.core.protocols import Grader
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext
 from posttrain.core.types import Task
 from posttrain.data.tasks import load_tasks
 from posttrain.generation.native import NativeEngine
+from posttrain.graders.world import WorldAndGraders
 from posttrain.models.load import Loaded, load
 from posttrain.models.lora import save_adapter
 from posttrain.models.memory import keep_memory
@@ -26,6 +27,7 @@ from posttrain.models.view import InferenceView
 from posttrain.records.events import append_event
 from posttrain.records.files import saving
 from posttrain.records.paths import StagePaths
+from posttrain.rollouts.environment import World
 from posttrain.stages.rewards import scorers_of
 from posttrain.training.policy import Policy
 
@@ -54,20 +56,39 @@ async def grading(
     context: StageContext,
     *,
     tokenizer: Any = None,
+    environment: EnvironmentConfig | None = None,
 ) -> AsyncIterator[Grader]:
     """The stage's grader, proven on its tasks before it is used, and closed with all its processes after.
 
     Tasks whose reference fails are refused; bad answers that pass are holes in the reward, and are said and recorded. Reward
-    models made for another `tokenizer` than that of the model whose answers are graded are refused.
+    models made for another `tokenizer` than that of the model whose answers are graded are refused. An `environment` that judges
+    is one part of the grade, or the whole of it.
     """
     for hole in graders.selftest(configs, tasks, base=HERE).problems:
         append_event(StagePaths(context.directory).events, "warning", severity="warn", monitor="grader self-test", text=hole)
         context.reporter.say(f"grader self-test: {hole}")
-    grader = graders.build(configs, base=HERE, scorers=scorers_of(configs, context.references, tokenizer))
+    judged = graders.build(configs, base=HERE, scorers=scorers_of(configs, context.references, tokenizer)) if configs else None
+    judges = environment if environment is not None and environment.judges() else None
+    assert judged is not None or judges is not None, "the settings' own check asks for one of them"
+    grader = WorldAndGraders(judges, judged) if judges is not None else judged
+    assert grader is not None
     try:
         yield grader
     finally:
         await grader.aclose()
+
+
+@contextlib.asynccontextmanager
+async def playing(environment: EnvironmentConfig | None) -> AsyncIterator[World | None]:
+    """The world a stage's tasks are played in, and its end; None where tasks are answered in a single turn."""
+    if environment is None:
+        yield None
+        return
+    prepared = environments.build(environment, base=HERE)
+    try:
+        yield World(prepared.make, environment)
+    finally:
+        await prepared.aclose()
 
 
 def save_policy(policy: Policy, parent: Path, paths: StagePaths, *, adapter: bool = True) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from posttrain.models.reward_model import load_reward_model
 from posttrain.models.sibling import sibling
 from posttrain.models.tokenizers import differs
 from posttrain.records.paths import StagePaths
-from posttrain.stages.parts import grading, model_of, run_async, sampler, save_policy, tasks_of
+from posttrain.stages.parts import grading, model_of, playing, run_async, sampler, save_policy, tasks_of
 from posttrain.stages.rounds import Rounds, drive_rounds, first_and_last, watcher
 from posttrain.stages.sft import encoded
 from posttrain.training.actor_critic import ActorCritic, Critic
@@ -39,8 +39,9 @@ async def _run(config: PpoConfig, context: StageContext) -> StageResult:
     trained = ActorCritic(policy, critic_of(policy, config, context.references, seed))
     start = resume(trained, paths, context.reporter)
     engine = sampler(policy.view, renderer)
-    async with grading(config.graders, tasks, context, tokenizer=loaded.tokenizer) as grader:
-        source = Rounds(config, tasks, engine, renderer, grader, seed)
+    judges = grading(config.graders, tasks, context, tokenizer=loaded.tokenizer, environment=config.environment)
+    async with playing(config.environment) as world, judges as grader:
+        source = Rounds(config, tasks, engine, renderer, grader, seed, world)
         loop = ppo(trained, engine, source.collect, config, mixed, seed=seed, start=start.steps, state=start.state)
         history = await drive_rounds(loop, trained, config, context, start, watcher(config))
     artefacts = save_policy(policy, loaded.path, paths)

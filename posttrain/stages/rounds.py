@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from posttrain.core.config import GrpoConfig, RolloutConfig
@@ -18,6 +20,7 @@ from posttrain.core.types import Completion, Group, Sampling, Task
 from posttrain.monitors import watch
 from posttrain.records.paths import StagePaths
 from posttrain.rollouts.collect import collect
+from posttrain.rollouts.environment import World
 from posttrain.training.driver import Resumed, Step, Trained, Watch, drive
 from posttrain.training.grpo import method_of
 from posttrain.training.rounds import Collected, no_signal
@@ -72,6 +75,7 @@ class Rounds:
     renderer: Renderer
     grader: Grader
     seed: int
+    world: World | None = None
 
     async def collect(self, index: int, position: int) -> Collected:
         config, began = self.config, time.perf_counter()
@@ -85,7 +89,9 @@ class Rounds:
             tasks = self.draw(position, count)
             position += count
             seed = derive(self.seed, "sample", index, attempt)
-            groups = await collect(tasks, timed, self.renderer, self.grader, sampling, samples=config.samples_per_prompt, seed=seed)
+            groups = await collect(
+                tasks, timed, self.renderer, self.grader, sampling, samples=config.samples_per_prompt, seed=seed, world=self.world
+            )
             drawn, flat = drawn + len(groups), flat + sum(no_signal(group) for group in groups)
             last = attempt == rounds - 1
             kept += [group for group in groups if last or not no_signal(group)]
@@ -94,6 +100,7 @@ class Rounds:
         ended = time.perf_counter()
         generated = timed.last - began
         metrics = {"time/generate": generated, "time/grade": ended - began - generated, "groups/zero_variance": flat / drawn}
+        metrics |= episode_metrics(kept)
         return Collected(kept, position, metrics)
 
     def draw(self, position: int, count: int) -> list[Task]:
@@ -101,6 +108,21 @@ class Rounds:
         seed = derive(self.seed, "order")
         found = [self.tasks[item_at(position + i, len(self.tasks), seed)] for i in range(count)]
         return list({task.id: task for task in found}.values())
+
+
+def episode_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """How long episodes went on, how much was called, and how they ended; nothing for single answers."""
+    played = [rollout for group in groups for rollout in group.rollouts if rollout.ending]
+    if not played:
+        return {}
+    turns = [sum(message.role == "assistant" for message in rollout.messages) for rollout in played]
+    calls = [sum(len(message.tool_calls) for message in rollout.messages) for rollout in played]
+    endings = Counter(rollout.ending for rollout in played)
+    return {
+        "episode/turns": fmean(turns),
+        "episode/calls": fmean(calls),
+        **{f"episode/{ending}": count / len(played) for ending, count in sorted(endings.items())},
+    }
 
 
 @dataclass

@@ -14,6 +14,7 @@ from posttrain.core.types import Sampling, Task
 from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord, read_rollouts, write_rollouts
 from posttrain.rollouts.collect import collect
+from posttrain.rollouts.environment import World
 
 ROWS = 256
 """Completions in one chunk: enough to fill the engine, few enough to lose little."""
@@ -31,6 +32,7 @@ async def sampled(
     renderer: Renderer,
     grader: Grader,
     context: StageContext,
+    world: World | None = None,
 ) -> list[RolloutRecord]:
     """The records of all tasks of a suite. Chunks already on disk are read, not sampled again; their make-up is fixed."""
     folder = StagePaths(context.directory).rollouts
@@ -46,7 +48,9 @@ async def sampled(
                     f"{context.id} stopped; what was sampled is kept.", signal=context.stop.signal, fix="Run again to go on."
                 )
             seed = derive(context.seed, context.id, "sample", name)
-            groups = await collect(chunk, generator, renderer, grader, sampling_of(config), samples=config.samples, seed=seed)
+            groups = await collect(
+                chunk, generator, renderer, grader, sampling_of(config), samples=config.samples, seed=seed, world=world
+            )
             write_rollouts(path, 0, groups, suite=name)
             fault("sampled:chunk")
         found = list(read_rollouts(path))

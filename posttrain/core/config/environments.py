@@ -10,15 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from posttrain.core.config.checks import STRICT, positive
-from posttrain.core.config.graders import Weighted
+from posttrain.core.config.graders import GraderConfig, Weighted
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeConfig(Weighted):
-    """What all environments share: the limits of an episode. `grades` says whether the environment judges by itself; one that
-    does not needs graders."""
-
-    grades: ClassVar[bool] = True
+    """What all environments share: the limits of an episode, and what its grade weighs."""
 
     max_turns: int = 8
     """Turns of the model in one episode; an episode that needs more is truncated."""
@@ -27,7 +24,7 @@ class EpisodeConfig(Weighted):
     step_timeout_s: float = 30.0
     """Seconds the environment may take to answer one turn; longer is a failed rollout, which is not a score of 0."""
     episode_timeout_s: float = 600.0
-    """Seconds a whole episode may take, looked at between turns; then it is truncated, and the rollout says so."""
+    """Seconds a whole episode may take, looked at between turns; then it is broken off, says so, and has no score."""
     at_once: int = 256
     """Episodes played side by side; their turns are written in one batch."""
 
@@ -40,6 +37,10 @@ class EpisodeConfig(Weighted):
             episode_timeout_s=self.episode_timeout_s,
             at_once=self.at_once,
         )
+
+    def judges(self) -> bool:
+        """Whether the environment gives a grade itself; one that does not needs graders."""
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,6 @@ class ToolsEnvironment(EpisodeConfig):
     """The model may call tools until it answers in plain text, which ends the episode. Graders judge the answer."""
 
     kind: Literal["tools"] = "tools"
-    grades: ClassVar[bool] = False
-
     tools: Sequence[ToolConfig]
     """What may be called, such as [{kind: calculator}]."""
 
@@ -119,6 +118,9 @@ class ToolsEnvironment(EpisodeConfig):
             raise ValueError("tools is empty; expected at least one, such as {kind: calculator}")
         if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
             raise ValueError(f"tools names {twice[0]} twice; the model calls a tool by its name")
+
+    def judges(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,35 @@ class OwnEnvironment(EpisodeConfig):
     """`./my_environment.py:Shop`: a file and the class or function in it. The file is run as code: use only your own."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for it, beside the task."""
+    grades: bool = True
+    """Whether it gives a grade; if not, the stage's graders alone judge the last turn."""
+
+    def judges(self) -> bool:
+        return self.grades
 
 
-EnvironmentConfig = ToolsEnvironment | OwnEnvironment
+@dataclass(frozen=True, kw_only=True)
+class ShopEnvironment(EpisodeConfig):
+    """A web shop on loopback, for tasks of `builtin:shop`: the model opens pages, clicks and fills in forms. The grade is 1 if
+    the cart and the orders end as the task asks, 0 if not."""
+
+    kind: Literal["shop"] = "shop"
+    browser: Literal["http", "chromium"] = "http"
+    """`http` follows links and sends forms by itself; `chromium` does so in a headless browser and needs the extra `browser`."""
+    max_turns: int = 16
+    """Turns of the model in one episode; an episode that needs more is truncated."""
+    max_episode_tokens: int = 6144
+    """Tokens of a whole episode, prompt and pages included; the model gets no further turn beyond it."""
+
+
+EnvironmentConfig = ToolsEnvironment | OwnEnvironment | ShopEnvironment
+
+
+def require_reward(graders: Sequence[GraderConfig], environment: EpisodeConfig | None) -> None:
+    """Something must give a score: a grader, or an environment that judges."""
+    judges = environment is not None and environment.judges()
+    if not graders and not judges:
+        known = "" if environment is None else ", for this environment gives no grade"
+        raise ValueError(f"graders is empty; expected at least one grader, such as math{known}")
+    if environment is not None and judges and not graders and (environment.gate or environment.weight == 0):
+        raise ValueError("environment is a gate or has weight 0, and there are no graders; nothing would give a score")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from posttrain.core.config.base import EvaluationReference, ModelReference, Role, StageSettings, listed
 from posttrain.core.config.checks import STRICT, not_negative, positive, share
 from posttrain.core.config.data import TaskSource
+from posttrain.core.config.environments import EnvironmentConfig, require_reward
 from posttrain.core.config.graders import GraderConfig
 
 
@@ -50,8 +51,10 @@ class EvaluateConfig(StageSettings):
 
     suites: Mapping[str, TaskSource]
     """Named sets of tasks."""
-    graders: Sequence[GraderConfig]
-    """What decides that an answer passes."""
+    graders: Sequence[GraderConfig] = ()
+    """What decides that an answer passes; an environment that gives a grade needs none."""
+    environment: EnvironmentConfig | None = None
+    """Play each task as an episode of several turns in this environment; `sampling.max_tokens` is then of one turn."""
     model: ModelReference = "base"
     """The model to measure."""
     sampling: SamplingConfig = SamplingConfig()
@@ -66,8 +69,7 @@ class EvaluateConfig(StageSettings):
     def __post_init__(self) -> None:
         if not self.suites:
             raise ValueError("suites is empty; expected at least one named set of tasks")
-        if not self.graders:
-            raise ValueError("graders is empty; expected at least one grader, such as math")
+        require_reward(self.graders, self.environment)
         if not self.pass_at or min(self.pass_at) < 1 or max(self.pass_at) > self.sampling.samples:
             raise ValueError(
                 f"pass_at is {list(self.pass_at)}; expected numbers from 1 to sampling.samples ({self.sampling.samples})"
@@ -118,8 +120,10 @@ class BestOfNConfig(StageSettings):
 
     tasks: Sequence[TaskSource]
     """Sources of tasks."""
-    graders: Sequence[GraderConfig]
-    """What decides which answer is best."""
+    graders: Sequence[GraderConfig] = ()
+    """What decides which answer is best; an environment that gives a grade needs none."""
+    environment: EnvironmentConfig | None = None
+    """Play each task as an episode of several turns in this environment; `sampling.max_tokens` is then of one turn."""
     model: ModelReference = "base"
     """The model that answers."""
     sampling: SamplingConfig = SamplingConfig(samples=8, temperature=1.0)
@@ -130,8 +134,7 @@ class BestOfNConfig(StageSettings):
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one source")
-        if not self.graders:
-            raise ValueError("graders is empty; expected at least one grader, such as math")
+        require_reward(self.graders, self.environment)
         if self.sampling.samples < 2:
             raise ValueError(f"sampling.samples is {self.sampling.samples}; choosing the best needs at least 2")
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from posttrain.core.config.base import ModelReference, Role, StageSettings, listed
 from posttrain.core.config.checks import STRICT, not_negative, positive, share
 from posttrain.core.config.data import DataSource, TaskSource
+from posttrain.core.config.environments import EnvironmentConfig, require_reward
 from posttrain.core.config.graders import GraderConfig
 
 
@@ -178,8 +179,7 @@ class RolloutConfig(TrainConfig):
         TrainConfig.__post_init__(self)
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one source")
-        if not self.graders:
-            raise ValueError("graders is empty; expected at least one grader, such as math")
+        require_reward(self.graders, getattr(self, "environment", None))
         positive(
             steps=self.steps,
             prompts_per_step=self.prompts_per_step,
@@ -199,6 +199,10 @@ class RolloutConfig(TrainConfig):
 class PolicyGradientConfig(RolloutConfig):
     """What the stages share that follow the gradient of the reward by clipped ratios: GRPO's family and PPO."""
 
+    graders: Sequence[GraderConfig] = ()
+    """What the reward is made of; an environment that gives a grade needs none."""
+    environment: EnvironmentConfig | None = None
+    """Play each task as an episode of several turns in this environment; `max_tokens` is then of one turn."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
     epochs: int = 1
@@ -215,6 +219,10 @@ class PolicyGradientConfig(RolloutConfig):
         positive(epochs=self.epochs, minibatches=self.minibatches, importance_cap=self.importance_cap)
         if self.minibatches > self.prompts_per_step:
             raise ValueError(f"minibatches is {self.minibatches}; expected at most prompts_per_step ({self.prompts_per_step})")
+        if self.environment is not None and self.overlong_buffer:
+            raise ValueError(
+                f"overlong_buffer is {self.overlong_buffer}; expected 0 with an environment, which has limits of its own"
+            )
 
     @property
     def updates(self) -> int:
