@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+SYSTEM: dict[int, str] = {
+    errno.EACCES: "Check who owns it and its permissions.",
+    errno.EPERM: "Check who owns it and its permissions.",
+    errno.EROFS: "Name a place that can be written.",
+    errno.ENOSPC: "Free some space and run the same command again.",
+    errno.EDQUOT: "Free some space and run the same command again.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+}
+"""What to do about an error of the operating system, by its number."""
 
 
 class PosttrainError(Exception):
@@ -38,6 +49,14 @@ class EnvironmentFailed(PosttrainError):
     exit_code = 4
 
 
+class SandboxUnavailable(EnvironmentFailed):
+    """There is no way here to run model-written code that passes its canaries. It is then not run at all."""
+
+
+class SandboxFailed(EnvironmentFailed):
+    """The sandbox itself broke before the program began: nothing is known about the program."""
+
+
 class Unanswered(EnvironmentFailed):
     """A model behind an endpoint gave no answer to this request, after every try that was worth making."""
 
@@ -48,6 +67,13 @@ class Interrupted(PosttrainError):
     def __init__(self, message: str, *, signal: int, fix: str = "") -> None:
         super().__init__(message, fix=fix)
         self.exit_code = 128 + signal
+
+
+def refused(error: OSError) -> EnvironmentFailed:
+    """What the operating system would not do, in our words: which file, why, and what to do."""
+    files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    fix = SYSTEM.get(error.errno or 0, "Check the path." if files else "Run it again with --debug for the traceback.")
+    return EnvironmentFailed(f"{error.strerror or str(error) or error.__class__.__name__}.", place=files, fix=fix)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,17 @@
+"""Modules that programs use most, imported once by the fork-server, so that a program that wants one has it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+
+COMMON = (
+    "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq io itertools json math operator random "
+    "re statistics string struct textwrap threading traceback types typing"
+).split()
+
+
+def load() -> None:
+    for name in COMMON:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)

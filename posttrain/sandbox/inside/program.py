@@ -1,0 +1,90 @@
+"""Role "program": run one file as Python would run it, with standard input, output and error, and say how it ended.
+
+Only the exit status leaves: 0, the program's own, 1 after an exception, `OUT_OF_MEMORY` after a MemoryError nobody caught.
+"""
+
+from __future__ import annotations
+
+import atexit
+import linecache
+import os
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+NAME = "program.py"
+OUT_OF_MEMORY = 71
+BROKEN_BEFORE = 70
+"""The program was never started."""
+
+
+def program(payload: Mapping[str, Any], ready: Any) -> None:
+    write_files(payload.get("files", {}))
+    ready()
+    leave(run(payload["source"]))
+
+
+def write_files(files: Mapping[str, str]) -> None:
+    """Into the present folder. Names have been checked where they were declared."""
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, encoding="utf-8")
+
+
+def run(source: str) -> int:
+    """Execute as `__main__`; the exit status."""
+    module = types.ModuleType("__main__")
+    module.__file__ = NAME
+    sys.modules["__main__"] = module
+    sys.argv = [NAME]
+    return guarded(source, NAME, vars(module))
+
+
+def guarded(source: str, name: str, scope: dict[str, Any]) -> int:
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    try:
+        exec(compile(source, name, "exec"), scope)
+    except SystemExit as end:
+        return status_of(end)
+    except MemoryError:
+        say(["MemoryError\n"])
+        return OUT_OF_MEMORY
+    except BaseException as error:  # whatever a program raises ends it, as in any Python
+        trace = error.__traceback__
+        say(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
+        return 1
+    return 0
+
+
+def status_of(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code & 0xFF
+    say([f"{end.code}\n"])
+    return 1
+
+
+def say(lines: list[str]) -> None:
+    try:
+        sys.stderr.writelines(lines)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def leave(status: int) -> None:
+    """End as Python does: wait for threads, run what was registered, flush, and skip the rest."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except MemoryError:
+        status = OUT_OF_MEMORY
+    except BaseException:  # a closed pipe, or whatever the program put in place of its streams
+        status = status or 1
+    os._exit(status)

@@ -1,0 +1,68 @@
+"""A root of its own for the fork-server: an empty, read-only tree in which only the named paths exist.
+
+Needs the right to mount, which root has, or a user namespace gives (namespaces(7)). The steps are bubblewrap's: a small tmpfs
+over /tmp becomes the root, the old root is bound from below it, and is then let go.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from posttrain.sandbox.inside import kernel
+from posttrain.sandbox.inside.kernel import BIND, NO_DEVICES, NO_SETUID, PRIVATE, READ_ONLY, RECURSIVE
+
+WORK = "/work"
+"""Where a program with files of its own finds itself."""
+SPARE = kernel.NEW_MOUNTS | kernel.NEW_NETWORK | kernel.NEW_IPC | kernel.NEW_NAMES
+
+
+def enter(readable: Collection[str], devices: Collection[str]) -> bool:
+    """Leave the machine's files, network, shared memory and name behind. False, with nothing changed, where that is not allowed."""
+    user, group = os.getuid(), os.getgid()
+    sources = {path: os.path.realpath(path) for path in (*readable, *devices)}
+    try:
+        if user == 0:
+            kernel.unshare(SPARE)
+        else:
+            kernel.unshare(kernel.NEW_USERS | SPARE)
+            kernel.map_self(user, group)
+    except OSError:
+        return False
+    kernel.mount(None, "/", None, RECURSIVE | PRIVATE)
+    kernel.mount("tmpfs", "/tmp", "tmpfs", NO_SETUID | NO_DEVICES, "size=1m,nr_inodes=1000,mode=755")
+    os.chdir("/tmp")
+    for folder in ("old", "new"):
+        os.mkdir(folder)  # noqa: PTH102
+    kernel.pivot_root(".", "old")
+    os.chdir("/")
+    for path, source in sources.items():
+        bind(source, path, NO_SETUID if path in devices else READ_ONLY | NO_SETUID | NO_DEVICES)
+    for folder in (WORK, "/tmp"):
+        Path(f"/new{folder}").mkdir(exist_ok=True)
+    kernel.mount("/new", "/new", None, BIND | RECURSIVE)
+    os.chdir("/new")
+    kernel.pivot_root(".", ".")  # the old root now lies over the new one, and goes
+    kernel.unmount(".")
+    os.chdir("/")
+    kernel.restrict_mount("/", READ_ONLY, recursive=False)
+    return True
+
+
+def bind(real: str, path: str, restrictions: int) -> None:
+    source, target = Path(f"/old{real}"), Path(f"/new{path}")
+    if not source.exists():
+        return
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    kernel.mount(str(source), str(target), None, BIND | RECURSIVE)
+    kernel.restrict_mount(str(target), restrictions)
+
+
+def scratch(size: int, entries: int) -> None:
+    """A folder of its own for one program, in memory, with a limit on bytes and on how many files and folders it holds."""
+    kernel.mount("tmpfs", WORK, "tmpfs", NO_SETUID | NO_DEVICES, f"size={size},nr_inodes={entries},mode=777")

@@ -1,0 +1,189 @@
+"""The fork-server: starts confined processes, ends them at their deadline, and leaves none behind.
+
+One job at a time: one program, or a tester and a worker. It is handed descriptors and limits, never programs, tests or answers,
+so there is nothing in its memory that a child could find. Whatever the programs started, however they detached it, becomes
+its own child (PR_SET_CHILD_SUBREAPER), is killed and reaped before it replies. It ends when its owner closes the socket or dies.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from posttrain.sandbox.inside import bubblewrap, kernel, landlock, preload, root
+from posttrain.sandbox.inside.confine import DEVICES, Walls
+from posttrain.sandbox.inside.start import begin, place
+
+LOOK_S = 1.0
+"""How often to look whether the owner still lives, beside the socket, which somebody else may have inherited."""
+
+
+class Server:
+    """`setup` is made by posttrain/sandbox/supervisor.py."""
+
+    def __init__(self, setup: Mapping[str, Any], control: socket.socket) -> None:
+        self.setup, self.control, self.owner = setup, control, os.getppid()
+        self.children_file = open_children()
+        self.warm = setup["backend"] == "embedded"
+        own_root = self.warm and root.enter(setup["readable"], DEVICES)
+        self.walls = Walls(
+            own_root=own_root or setup["backend"] == "bubblewrap",
+            own_threads=os.getuid() == 0 or setup["backend"] == "bubblewrap",
+            readable=tuple(setup["readable"]),
+            user=None,
+            landlock=landlock.version() > 0,
+        )
+
+    def serve(self) -> None:
+        self.say({"started": os.getpid(), "own_root": self.walls.own_root, "landlock": landlock.version()})
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 64) if self.waited() else (b"", [], 0, None)
+            if not message:
+                return
+            if message == b"stop":  # it crossed our reply: that job is over
+                continue
+            self.say(self.job(json.loads(message), descriptors))
+
+    def waited(self) -> bool:
+        """Until there is a message. False when the owner is gone."""
+        while not select.select([self.control], [], [], LOOK_S)[0]:
+            if os.getppid() != self.owner:
+                return False
+        return True
+
+    def say(self, reply: Mapping[str, Any]) -> None:
+        self.control.send(json.dumps(reply).encode())
+
+    def job(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+        began = time.monotonic()
+        ended: dict[int, tuple[int, float]] = {}
+        try:
+            pids = [self.start(each, slot, descriptors) for slot, each in enumerate(request["processes"])]
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        late, stopped = self.watch(pids[0], began + request["wall_s"])
+        wall_s = time.monotonic() - began
+        self.end_all(pids, ended)
+        outcomes = [{"status": ended[pid][0], "cpu_s": ended[pid][1]} for pid in pids]
+        return {"processes": outcomes, "late": late, "stopped": stopped, "wall_s": wall_s}
+
+    def start(self, process: Mapping[str, Any], slot: int, descriptors: Sequence[int]) -> int:
+        chosen = [descriptors[at] for at in process["descriptors"]]
+        policy = process["policy"]
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            place(chosen)
+            if self.setup["backend"] == "bubblewrap":
+                bubblewrap.execute(self.setup, policy, self.walls_of(slot))
+            begin(policy, None if self.setup["backend"] == "unsafe" else self.walls_of(slot))
+        finally:
+            os._exit(1)
+
+    def walls_of(self, slot: int) -> Walls:
+        user = user_for(slot, os.getpid()) if os.getuid() == 0 else None
+        return Walls(self.walls.own_root, self.walls.own_threads, self.walls.readable, user, self.walls.landlock)
+
+    def watch(self, pid: int, deadline: float) -> tuple[bool, bool]:
+        """Wait for the first process. (late, stopped): its time was over; the owner said stop, or is gone."""
+        handle = os.pidfd_open(pid)
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                ready = select.select([handle, self.control], [], [], min(left, LOOK_S))[0]
+                if handle in ready:
+                    return False, False
+                if self.control in ready:
+                    self.control.recv(1 << 16)  # "stop", or nothing where the owner closed the socket
+                    return False, True
+                if os.getppid() != self.owner:
+                    return False, True
+            return True, False
+        finally:
+            os.close(handle)
+
+    def end_all(self, pids: Sequence[int], ended: dict[int, tuple[int, float]]) -> None:
+        """Kill and reap until there is no child left, adopted ones included."""
+        ended.update(reaped(block=False))
+        while True:
+            for pid in {*self.children(), *(pid for pid in pids if pid not in ended)}:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            found = dict(reaped(block=True))
+            if not found:
+                return
+            ended.update(found)
+
+    def children(self) -> list[int]:
+        if self.children_file is None:
+            return [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/stat") if parent_of(entry) == os.getpid()]
+        return [int(pid) for pid in os.pread(self.children_file, 1 << 16, 0).split()]
+
+
+def open_children() -> int | None:
+    """The kernel's list of our children, opened while there is a /proc. None where the kernel does not keep one."""
+    try:
+        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def parent_of(stat: Path) -> int:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def reaped(*, block: bool) -> list[tuple[int, tuple[int, float]]]:
+    """Children that have ended: (pid, (wait status, CPU seconds)). With `block`, wait for one if there are children at all."""
+    found: list[tuple[int, tuple[int, float]]] = []
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, 0 if block and not found else os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        found.append((pid, (status, usage.ru_utime + usage.ru_stime)))
+
+
+def highest_user() -> int:
+    """One above the largest user id that exists in this user namespace. Read at import, while there is a /proc."""
+    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return min(max(int(start) + int(length) for start, _, length in ranges), 2_000_000_000)
+
+
+HIGHEST_USER = highest_user()
+
+
+def user_for(slot: int, server: int) -> int:
+    """A user that nobody is, another one for each process that may run at one time: from the upper half of the ids there are."""
+    return HIGHEST_USER - 2 - (server * 8 + slot) % (HIGHEST_USER // 2)
+
+
+def main() -> None:
+    """Started by posttrain/sandbox/supervisor.py with the setup as JSON; `control` in it is the socket's descriptor."""
+    setup = json.loads(sys.argv[1])
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who then closes the socket
+    kernel.control(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    control = socket.socket(fileno=setup["control"])
+    preload.load()
+    server = Server(setup, control)
+    gc.freeze()
+    server.serve()
+    os._exit(0)
