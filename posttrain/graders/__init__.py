@@ -11,6 +11,7 @@ A new grader is a settings class in core/config/graders.py and one line in GRADE
 from __future__ import annotations
 
 from posttrain.core.config import FormatGrader as format
+from posttrain.core.config import InstructionGrader as instruction
 from posttrain.core.config import LanguageGrader as language
 from posttrain.core.config import LengthGrader as length
 from posttrain.core.config import LookupGrader as lookup
@@ -30,6 +31,7 @@ __all__ = [
     "combine",
     "format",
     "grade_text",
+    "instruction",
     "language",
     "length",
     "lookup",

@@ -12,6 +12,7 @@ from posttrain.core.config import (
     FormatGrader,
     FunctionGrader,
     GraderConfig,
+    InstructionGrader,
     LanguageGrader,
     LengthGrader,
     LookupGrader,
@@ -23,6 +24,7 @@ from posttrain.core.errors import UserError
 from posttrain.core.protocols import RewardScorer
 from posttrain.core.types import Grade, Task
 from posttrain.graders import (
+    instruction_following,
     language_share,
     layout,
     lookup_answer,
@@ -66,6 +68,11 @@ def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Pool | None
     return at_once(lambda task, text, written: written_length.grade(config, written)), None
 
 
+def prepare_instruction(config: InstructionGrader, base: Path) -> tuple[Judge, Pool | None]:
+    instruction_following.check(config)
+    return at_once(lambda task, text, written: instruction_following.grade(config, task, text)), None
+
+
 def prepare_refusal(config: RefusalGrader, base: Path) -> tuple[Judge, Pool | None]:
     return at_once(lambda task, text, written: refusal_phrases.grade(config, task, text)), None
 
@@ -77,6 +84,7 @@ GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {
     "language": prepare_language,
     "length": prepare_length,
     "refusal": prepare_refusal,
+    "instruction": prepare_instruction,
     "function": prepare_function,
 }
 

@@ -4,8 +4,8 @@ score = Σ weight · part, over the graders that are not gates, times 0 if a gat
 score. No verdict from a grader that counts is no verdict on the whole: the status is error (or unscored), never a score
 of 0. A grader of weight 0 only watches: its failure leaves its part None and the score alone.
 
-`passed` asks the graders of correctness (math, lookup, refusal, functions and environments that gave a verdict) and the gates;
-where there is no correctness grader, all graders that gave a verdict.
+`passed` asks the graders of correctness (math, lookup, refusal, instruction, functions and environments that gave a verdict) and
+the gates; where there is no correctness grader, all graders that gave a verdict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from posttrain.core.types import Grade, Rollout, Task
 from posttrain.graders.processes import Pool
 
 LARGEST = 3.0e38  # scores end up in 32-bit floats
-CORRECTNESS = ("math", "lookup", "refusal", "function")
+VERIFIERS = ("math", "lookup", "refusal", "instruction")  # every verdict of theirs is about what was asked
+CORRECTNESS = (*VERIFIERS, "function")
 
 Judge = Callable[[Task, str, int | None], Awaitable[Grade]]
 """A prepared grader: task, text, tokens written (None for plain text) -> Grade."""
@@ -115,7 +116,7 @@ def all_passed(judged: Sequence[tuple[Part, Grade]]) -> bool | None:
     correctness = [
         grade.passed
         for part, grade in judged
-        if part.config.kind in ("math", "lookup", "refusal")
+        if part.config.kind in VERIFIERS
         or ((part.config.kind == "function" or isinstance(part.config, EpisodeConfig)) and grade.passed is not None)
     ]
     gates = [grade.passed for part, grade in judged if part.config.gate]

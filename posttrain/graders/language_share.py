@@ -62,10 +62,15 @@ def check(config: LanguageGrader) -> None:
 
 
 def grade(config: LanguageGrader, text: str) -> Grade:
-    inside, total = counts(_not_words.sub(" ", text), config.language)
+    inside, total = words_in(text, config.language)
     share = inside / total if total else 1.0
     explanation = "" if share == 1 else f"{inside} of {total} words in {config.language}"
     return Grade(share, share >= PASSED_FROM, explanation=explanation)
+
+
+def words_in(text: str, language: str) -> tuple[int, int]:
+    """Words of the language, and words that could be judged, without what is no language: tags, LaTeX, links, code."""
+    return counts(_not_words.sub(" ", text), language)
 
 
 def counts(text: str, language: str) -> tuple[int, int]:

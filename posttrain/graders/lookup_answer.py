@@ -49,7 +49,7 @@ def grade(config: LookupGrader, task: Task, text: str) -> Grade:
 
 
 def after(config: LookupGrader, text: str) -> str:
-    """The text after the reasoning. A set or list may be written a line each: bullets or numbers at the end are one line of items."""
+    """The text after the reasoning. A set or list may have a line for each item: bullets or numbers at the end become one line."""
     text = extract.after_thinking(text)
     if config.compare not in ("set", "list") or config.extract == "answer_tag" or "<answer>" in text:
         return text

@@ -8,18 +8,21 @@ to please the grader in some other way. Language, length and reward models say n
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-from posttrain.core.config import GraderConfig
+from posttrain.core.config import GraderConfig, LookupGrader
 from posttrain.core.errors import UserError
 from posttrain.core.types import Grade, Task
 from posttrain.graders import exact
 from posttrain.graders.build import build, wait_for
-from posttrain.graders.combine import Composite
+from posttrain.graders.combine import VERIFIERS, Composite
+from posttrain.graders.instruction_broken import broken
 
-TESTED = ("math", "lookup", "refusal", "format", "function")
+TESTED = ("math", "lookup", "refusal", "instruction", "format", "function")
 CANARY_TASKS = 50
 SHOWN = 10
 
@@ -44,6 +47,8 @@ def selftest(configs: Sequence[GraderConfig], tasks: Sequence[Task], base: Path)
     Raises UserError naming the task whose gold does not pass. Bad answers that pass are reported in the result.
     """
     tested = [config for config in configs if config.kind in TESTED]
+    if not all("gold" in task.metadata for task in tasks):  # the reference alone is no text that keeps constraints
+        tested = [config for config in tested if config.kind != "instruction"]
     if not tested or not tasks:
         return SelfTest(len(tasks), {}, {}, ())
     if all(config.gate or config.weight == 0 for config in tested):
@@ -58,7 +63,7 @@ def selftest(configs: Sequence[GraderConfig], tasks: Sequence[Task], base: Path)
 async def examine(grader: Composite, configs: Sequence[GraderConfig], tasks: Sequence[Task]) -> SelfTest:
     with_gold = [task for task in tasks if task.answer is not None or "gold" in task.metadata]
     golds = await asyncio.gather(*(grader.text(task, gold_text(configs, task)) for task in with_gold))
-    decides = any(config.kind in ("math", "lookup", "refusal") for config in configs)
+    decides = any(config.kind in VERIFIERS for config in configs)
     for task, grade in zip(with_gold, golds, strict=True):
         decides = decides or (grade.passed is not None and any(config.kind == "function" for config in configs))
         if grade.status != "scored" or grade.passed is False:
@@ -119,12 +124,14 @@ def bad_answers(configs: Sequence[GraderConfig], task: Task, other: str, decides
     found = [("empty", ""), ("empty", "   \n")]
     if any(config.kind == "refusal" for config in configs):
         return found + [("contrary", text) for text in contrary(task)]
+    if any(config.kind == "instruction" for config in configs):  # hardly any text is sure to break constraints
+        return found + [("broken", text) for text in broken(task)]
     if not decides:
         return found
     found += [("garbage", "I do not know."), ("garbage", ":"), ("garbage", laid_out(configs, "banana split"))]
     if task.answer is None:
         return found
-    gold, rival = task.answer, rival_of(task.answer, other)
+    gold, rival = task.answer, rival_of(task.answer, other, reach=max(reach_of(config, task.answer) for config in configs))
     found += [
         ("guesses", laid_out(configs, rival, gold)),
         ("guesses", laid_out(configs, gold, rival)),
@@ -143,9 +150,18 @@ def contrary(task: Task) -> list[str]:
     return [*texts.get(str(task.metadata.get("expect")), []), *(f"{gold} It is {word}." for word in wrong)]
 
 
-def rival_of(answer: str, other: str) -> str:
-    """A wrong answer of the same kind: the next number, else another task's answer."""
+def reach_of(config: GraderConfig, answer: str) -> Fraction:
+    """How far from this reference a number may be and still be right."""
+    value = exact.number(answer)
+    if not isinstance(config, LookupGrader) or value is None:
+        return Fraction(0)
+    absolute, relative = Fraction(str(config.absolute_tolerance)), Fraction(str(config.relative_tolerance))
+    return max(absolute, relative * abs(value))
+
+
+def rival_of(answer: str, other: str, reach: Fraction = Fraction(0)) -> str:
+    """A wrong answer of the same kind: the next number that is out of reach, else another task's answer."""
     value = exact.number(answer)
     if value is not None:
-        return str(value + 1)
+        return str(value + 1 + math.ceil(reach))
     return other if other and not exact.same(answer, other) and other not in answer else "nothing of the kind"

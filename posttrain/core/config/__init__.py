@@ -16,6 +16,7 @@ from posttrain.core.config.environments import (
     OwnEnvironment,
     PythonTool,
     SearchTool,
+    ShopEnvironment,
     SqlTool,
     ToolConfig,
     ToolsEnvironment,
@@ -24,6 +25,7 @@ from posttrain.core.config.graders import (
     FormatGrader,
     FunctionGrader,
     GraderConfig,
+    InstructionGrader,
     LanguageGrader,
     LengthGrader,
     LookupGrader,
@@ -31,6 +33,8 @@ from posttrain.core.config.graders import (
     RefusalGrader,
     RewardModelGrader,
 )
+from posttrain.core.config.instruction import Constraint
+from posttrain.core.config.judge import JudgeGrader, JudgeModel
 from posttrain.core.config.midtrain import ContextConfig, MidtrainConfig, TextSource
 from posttrain.core.config.ppo import PpoConfig
 from posttrain.core.config.preference import DpoConfig, OnlineDpoConfig, PairLoss, PreferencesConfig
@@ -52,6 +56,7 @@ __all__ = [
     "AverageConfig",
     "BestOfNConfig",
     "CalculatorTool",
+    "Constraint",
     "ContextConfig",
     "DataSource",
     "DiagnoseConfig",
@@ -65,6 +70,9 @@ __all__ = [
     "FunctionGrader",
     "GraderConfig",
     "GrpoConfig",
+    "InstructionGrader",
+    "JudgeGrader",
+    "JudgeModel",
     "KeepConfig",
     "KlConfig",
     "LanguageGrader",
@@ -89,6 +97,7 @@ __all__ = [
     "SamplingConfig",
     "SearchTool",
     "SftConfig",
+    "ShopEnvironment",
     "SqlTool",
     "Stage",
     "StageConfig",

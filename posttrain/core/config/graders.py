@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from posttrain.core.config.base import RewardModelReference
-from posttrain.core.config.checks import STRICT, not_negative, positive, share
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighted:
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    weight: float = 1.0
-    """Factor of this grader's score in the sum."""
-    gate: bool = False
-    """If true, the whole score is 0 unless this grader passes; its own score does not count in the sum."""
-
-    def __post_init__(self) -> None:
-        not_negative(weight=self.weight)
+from posttrain.core.config.checks import not_negative, positive, share
+from posttrain.core.config.instruction import Constraint
+from posttrain.core.config.judge import JudgeGrader
+from posttrain.core.config.weighted import Weighted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +113,17 @@ class RefusalGrader(Weighted):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InstructionGrader(Weighted):
+    """The share of an answer's constraints that it keeps: the task's (`metadata.constraints`) and those given here. Passed: all."""
+
+    kind: Literal["instruction"] = "instruction"
+    constraints: Sequence[Constraint] = ()
+    """Constraints on every answer, beside those that each task brings."""
+    strictness: Literal["strict", "loose"] = "strict"
+    """`loose` looks again without the first line, the last line and the asterisks, which often only frame an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FunctionGrader(Weighted):
     """A grader of your own: a Python function f(task, answer) -> float, bool or Grade."""
 
@@ -159,5 +160,13 @@ class RewardModelGrader(Weighted):
 
 
 GraderConfig = (
-    MathGrader | LookupGrader | FormatGrader | LanguageGrader | LengthGrader | RefusalGrader | FunctionGrader | RewardModelGrader
+    MathGrader
+    | LookupGrader
+    | FormatGrader
+    | LanguageGrader
+    | LengthGrader
+    | RefusalGrader
+    | InstructionGrader
+    | FunctionGrader
+    | RewardModelGrader | JudgeGrader
 )
