@@ -2,8 +2,9 @@
 
 A run of tokens of equal `reach` is one causal block, plus one full block for the later tokens that still see it. Blocks
 merge exactly by log-sum-exp (lse). Autograd through that merge is silently wrong, since torch marks lse as not
-differentiable; but with the merged output and the merged lse, each block's flash backward alone is exact. On devices
-without the CPU kernel the same mask is given to scaled_dot_product_attention whole.
+differentiable; but with the merged output and the merged lse, each block's backward alone is exact. Blocks of few keys are
+plain products (short_attention.py), the others the CPU's flash kernel. On other devices the same mask is given to
+scaled_dot_product_attention whole.
 Letters: H query heads, K key heads, N tokens, D head size.
 """
 
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posttrain.models.short_attention import attend, attend_backward, stacked
+
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-SHORT = 256
-"""Blocks up to this many keys are computed in fp32, whose CPU kernel has the faster backward there; longer ones in bf16."""
+SHORT = 512
+"""Blocks up to this many keys are plain products, which keep their probabilities; longer ones are flash attention."""
 
 PADDED = 0.8
 """Runs are padded to one length where the longest of them is at most 1 / PADDED times the shortest."""
@@ -60,9 +63,9 @@ class Bucket:
         return torch.ones(self.where.numel(), dtype=torch.bool).index_fill_(0, self.real, False).view(self.where.shape)
 
     def rows(self, x_HND: Tensor) -> Tensor:
-        """(H, N, ...) -> (R, H, T, ...) in fp32, whose kernel has the faster backward on short rows, in batches most of all."""
+        """(H, N, ...) -> (R, H, T, ...)"""
         picked: Tensor = x_HND.index_select(1, self.where.flatten()).unflatten(1, self.where.shape)
-        return picked.transpose(0, 1).float().contiguous()
+        return picked.transpose(0, 1)
 
     def flat(self, x_RHTD: Tensor) -> tuple[Tensor, Tensor]:
         """(R, H, T, ...) -> the packed tokens n of all real places, and their values (H, n, ...)."""
@@ -70,7 +73,7 @@ class Bucket:
 
 
 def buckets(runs: Sequence[slice]) -> tuple[list[Bucket], list[slice]]:
-    """Runs that are worth a batch, by similar length, and those that are better on their own."""
+    """Short runs in batches of similar length, and the long ones."""
     together: list[list[slice]] = []
     alone: list[slice] = []
     for run in sorted(runs, key=lambda run: run.stop - run.start):
@@ -81,7 +84,7 @@ def buckets(runs: Sequence[slice]) -> tuple[list[Bucket], list[slice]]:
             together[-1].append(run)
         else:
             together.append([run])
-    return [bucket(runs) for runs in together if len(runs) > 1], alone + [runs[0] for runs in together if len(runs) == 1]
+    return [bucket(runs) for runs in together], alone
 
 
 def bucket(runs: Sequence[slice]) -> Bucket:
@@ -93,17 +96,11 @@ def bucket(runs: Sequence[slice]) -> Bucket:
 
 @dataclass(frozen=True)
 class Blocks:
-    """All of a packed row's attention: causal runs in batches and alone, then the blocks that join later tokens to a run."""
+    """All of a packed row's attention: short causal runs in batches, long ones, then the blocks that join later tokens to a run."""
 
     buckets: Sequence[Bucket]
     alone: Sequence[slice]
     later: Sequence[Block]
-
-    @property
-    def longest(self) -> int:
-        """Most keys of one block."""
-        runs = [run.stop - run.start for run in (*self.alone, *(keys for _, keys in self.later))]
-        return max([*runs, *(bucket.where.shape[1] for bucket in self.buckets)], default=0)
 
 
 class Packed:
@@ -129,43 +126,84 @@ class SharedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Blocks, scale: float) -> Tensor:
-        work = torch.float32 if plan.longest <= SHORT else q.dtype
-        out = torch.empty(q.shape, dtype=work)
-        lse = torch.empty(q.shape[:3], dtype=torch.float32)
+        merge = bool(plan.later)
+        out = torch.empty_like(q)
+        lse = torch.zeros(q.shape[:3], dtype=torch.float32)
+        kept = []
         for each in plan.buckets:
-            o, block_lse = _flash(*(each.rows(x[0]) for x in (q, k, v)), 0.0, True, scale=scale)
-            for whole, part in ((out, o), (lse, block_lse)):
-                tokens, values = each.flat(part)
-                whole[0].index_copy_(1, tokens, values.to(whole.dtype))
-        qw, kw, vw = (x.to(work) for x in (q, k, v))
+            o, p, block_lse = short(*(each.rows(x[0]) for x in (q, k, v)), scale, causal=True, merge=merge)
+            out[0].index_copy_(1, *each.flat(o))
+            if block_lse is not None:
+                lse[0].index_copy_(1, *each.flat(block_lse))
+                kept.append(block_lse)
+            kept.append(p)
         for run in plan.alone:
-            out[:, :, run], lse[:, :, run] = _flash(qw[:, :, run], kw[:, :, run], vw[:, :, run], 0.0, True, scale=scale)
+            out[:, :, run], lse[:, :, run] = _flash(q[:, :, run], k[:, :, run], v[:, :, run], 0.0, True, scale=scale)
         for rows, keys in plan.later:
-            o, block_lse = _flash(qw[:, :, rows], kw[:, :, keys], vw[:, :, keys], 0.0, False, scale=scale)
+            parts = q[:, :, rows], k[:, :, keys], v[:, :, keys]
+            if is_short(keys):
+                o, p, block_lse = short(*parts, scale, causal=False, merge=True)
+                assert block_lse is not None
+                kept += [block_lse, p]
+            else:
+                o, block_lse = _flash(*parts, 0.0, False, scale=scale)
             seen = lse[:, :, rows]
-            out[:, :, rows] = torch.lerp(out[:, :, rows], o, torch.sigmoid(block_lse - seen)[..., None].to(work))
+            out[:, :, rows] = torch.lerp(out[:, :, rows], o, torch.sigmoid(block_lse - seen)[..., None].to(o.dtype))
             lse[:, :, rows] = torch.logaddexp(seen, block_lse)
-        result = out.to(q.dtype)
-        ctx.save_for_backward(q, k, v, result, lse)
-        ctx.plan, ctx.scale, ctx.work = plan, scale, work
-        return result
+        ctx.save_for_backward(q, k, v, out, lse, *kept)
+        ctx.plan, ctx.scale = plan, scale
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse = ctx.saved_tensors
-        plan, work = ctx.plan, ctx.work
-        sums = [torch.zeros(x.shape, dtype=torch.float32) for x in (q, k, v)]
+        q, k, v, out, lse, *kept = ctx.saved_tensors
+        plan, scale, g = ctx.plan, ctx.scale, grads[0]
+        given, saved = (q, k, v), iter(kept)
+        sums = [torch.zeros(x.shape, dtype=torch.float32 if plan.later else x.dtype) for x in given]
         for each in plan.buckets:
-            g, *inputs = (each.rows(x[0]) for x in (grads[0], q, k, v, out))
-            g.masked_fill_(each.padding[:, None, :, None], 0)
-            parts = _flash_backward(g, *inputs, each.rows(lse[0]), 0.0, True, scale=ctx.scale)
+            block_g = each.rows(g[0]).masked_fill(each.padding[:, None, :, None], 0)
+            share = torch.exp(next(saved) - each.rows(lse[0])) if plan.later else None
+            parts = short_backward(block_g, each.rows(out[0]), share, *(each.rows(x[0]) for x in given), next(saved), scale)
             for whole, part in zip(sums, parts, strict=True):
                 tokens, values = each.flat(part)
-                whole[0].index_add_(1, tokens, values.float())
-        dw, qw, kw, vw, ow = (x.to(work) for x in (grads[0], q, k, v, out))
-        for rows, keys, causal in [*((run, run, True) for run in plan.alone), *((*pair, False) for pair in plan.later)]:
-            block = (dw[:, :, rows], qw[:, :, rows], kw[:, :, keys], vw[:, :, keys], ow[:, :, rows], lse[:, :, rows])
-            parts = _flash_backward(*block, 0.0, causal, scale=ctx.scale)
-            for whole, part, where in zip(sums, parts, (rows, keys, keys), strict=True):
-                whole[:, :, where] += part
-        return *(total.to(x.dtype) for total, x in zip(sums, (q, k, v), strict=True)), None, None
+                whole[0].index_copy_(1, tokens, values.to(whole.dtype))  # the first to write there: every token is in one run
+        for run in plan.alone:
+            at = (slice(None), slice(None), run)
+            parts = _flash_backward(g[at], q[at], k[at], v[at], out[at], lse[at], 0.0, True, scale=scale)
+            for whole, part in zip(sums, parts, strict=True):
+                whole[at] = part
+        for rows, keys in plan.later:
+            asked, seen = (slice(None), slice(None), rows), (slice(None), slice(None), keys)
+            block = q[asked], k[seen], v[seen]
+            if is_short(keys):
+                share = torch.exp(next(saved) - lse[asked])
+                parts = short_backward(g[asked], out[asked], share, *block, next(saved), scale)
+            else:
+                parts = _flash_backward(g[asked], *block, out[asked], lse[asked], 0.0, False, scale=scale)
+            for whole, part, where in zip(sums, parts, (asked, seen, seen), strict=True):
+                whole[where] += part
+        return *(total.to(x.dtype) for total, x in zip(sums, given, strict=True)), None, None
+
+
+def is_short(keys: slice) -> bool:
+    return keys.stop - keys.start <= SHORT
+
+
+def short(q: Tensor, k: Tensor, v: Tensor, scale: float, *, causal: bool, merge: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """q (R, H, T, D), k and v (R, K, S, D) -> output (R, H, T, D), what the backward needs of it, and lse (R, H, T) if asked."""
+    o, p, lse = attend(*(stacked(x, k.shape[1]) for x in (q, k, v)), scale, causal=causal, merge=merge)
+    return o.view(q.shape), p, None if lse is None else lse.view(q.shape[:3])
+
+
+def short_backward(
+    g: Tensor, out: Tensor, share: Tensor | None, q: Tensor, k: Tensor, v: Tensor, p: Tensor, scale: float
+) -> tuple[Tensor, ...]:
+    """Gradients of q, k and v. `share` (R, H, T) is how much of each query's attention this block has."""
+    if share is not None:
+        g = (g * share[..., None]).to(q.dtype)
+    delta = (g.float() * out).sum(-1, keepdim=True)
+    kv_heads = k.shape[1]
+    parts = attend_backward(
+        stacked(g, kv_heads), stacked(delta, kv_heads)[..., 0], *(stacked(x, kv_heads) for x in (q, k, v)), p, scale
+    )
+    return tuple(part.view(x.shape) for part, x in zip(parts, (q, k, v), strict=True))

@@ -20,6 +20,7 @@ def trees() -> dict[str, list[list[int]]]:
         "many short": [list(range(base, base + n)) for base, n in ((1, 9), (50, 10), (100, 10), (150, 20), (200, 11), (250, 22))],
         "groups of short": [[*range(base, base + 10), *range(n)] for base in (100, 200) for n in (11, 12, 12, 13, 30)],
         "long": [list(range(300)), [*range(280), 5, 5, 5]],
+        "longer": [list(range(530)), [*range(520), 5, 5, 5]],
     }
 
 
@@ -50,8 +51,8 @@ def test_runs_of_similar_length_share_a_batch() -> None:
     plan = blocks(reach)
     assert [tuple(bucket.where.shape) for bucket in plan.buckets] == [(4, 11), (2, 22)] and not plan.alone
     assert sorted(int(i) for bucket in plan.buckets for i in bucket.where.flatten()[bucket.real]) == list(range(len(reach)))
-    _, _, reach, _ = pack_tokens(trees()["long"], min_shared=3)
-    assert not blocks(reach).buckets and blocks(reach).longest == 280
+    _, _, reach, _ = pack_tokens([list(range(600))], min_shared=3)
+    assert not blocks(reach).buckets and blocks(reach).alone == [slice(0, 600)]
 
 
 def test_the_plan_for_other_devices_is_the_same_relation() -> None:
