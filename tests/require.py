@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -44,10 +45,26 @@ def smollm2_weights() -> Path | None:
     return next((file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-PARTS = {
+def package(name: str) -> Callable[[], Path | None]:
+    """Looks for a Python package that only an extra brings, without importing it."""
+
+    def look() -> Path | None:
+        found = importlib.util.find_spec(name)
+        return Path(found.origin) if found and found.origin else None
+
+    return look
+
+
+PARTS: dict[str, Callable[[], Path | None]] = {
     "chromium": lambda: program("chromium", "chromium-browser", "google-chrome"),
     "tmpfs": mount_program,
     "smollm2": smollm2_weights,
+    "playwright": package("playwright"),
+    "gymnasium": package("gymnasium"),
+    "textarena": package("textarena"),
+    "reasoning_gym": package("reasoning_gym"),
+    "openenv": package("openenv"),
+    "bfcl_eval": package("bfcl_eval"),
 }
 
 
