@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
-from posttrain.core.errors import EnvironmentFailed, Interrupted, PosttrainError
+from posttrain.core.errors import EnvironmentFailed, Interrupted, PosttrainError, refused
 
 
 class Patient:
@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _trace(debug)
         _say(str(error), "interrupted" if isinstance(error, Interrupted) else "error")
         code = error.exit_code
+    except OSError as error:  # no permission, a read-only disk, a file where a folder should be: not a bug
+        _trace(debug)
+        _say(str(refused(error)), "error")
+        code = EnvironmentFailed.exit_code
     except MemoryError:
         _trace(debug)
         _say("the memory is full. Lower micro_batch_tokens, or choose a smaller model; finished stages are kept.", "error")

@@ -32,14 +32,16 @@ class Row:
 def rows(path: Path, shown: str = "") -> Iterator[Row]:
     """All rows of a file, in order, without holding them. `shown` is the file's name in messages."""
     name = shown or str(path)
-    reader = READERS[_checked(path, name)]
     count = 0
     try:
+        reader = READERS[_checked(path, name)]
         for row in reader(path, name):
             count += 1
             yield row
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror or error}.", place=name, fix="Check the file's permissions.") from error
+        raise UserError(
+            f"cannot be read: {error.strerror or error}.", place=name, fix="Check the path and its permissions."
+        ) from error
     if not count:
         raise UserError("the file is empty; expected at least one row.", place=name, fix="Check what wrote it.")
 

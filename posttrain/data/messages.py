@@ -33,6 +33,11 @@ def read_sharegpt(value: Any, place: str) -> tuple[Message, ...]:
     return tuple(_sharegpt(turn, f"turn {n}", place) for n, turn in enumerate(_turns(value, "conversations", place), start=1))
 
 
+def silent(message: Message) -> bool:
+    """True if the turn says, thinks and calls nothing."""
+    return not (message.content.strip() or message.thinking.strip() or message.tool_calls)
+
+
 def text_of(value: Any, what: str, place: str) -> str:
     """A string that can be written as UTF-8 (a lone half of a surrogate pair, which JSON allows, cannot)."""
     if not isinstance(value, str):

@@ -28,7 +28,7 @@ from posttrain.core.errors import UserError
 from posttrain.core.types import Message, Pair, Preference
 from posttrain.data.files import Row, rows, shown_name
 from posttrain.data.formats import read_slices
-from posttrain.data.messages import read_messages, text_of
+from posttrain.data.messages import read_messages, silent, text_of
 from posttrain.data.mix import mix
 from posttrain.data.sources import BUILTIN, resolve
 from posttrain.data.tasks import turn_of
@@ -40,6 +40,8 @@ TELLING: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("unpaired", ("prompt", "completion", "label")),
 )
 """The columns that decide, most telling first."""
+LARGEST = 1e30
+"""Of a margin: what fp32, in which losses are computed, can still add up."""
 EQUAL, EMPTY = "chosen equals rejected", "empty answer"
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
@@ -67,12 +69,6 @@ def preferences(
     skipped: Counter[str] = Counter()
     streams = [_stream(source, references, base, unpaired, skipped) for source in sources]
     return Preferences(mix(streams, [source.weight for source in sources], seed=seed), skipped)
-
-
-def read_preferences(path: Path, *, shown: str = "", count: int | None = None, unpaired: bool = False) -> Preferences:
-    """One file's preferences. The first row is read at once, so that a wrong file is refused before work begins."""
-    skipped: Counter[str] = Counter()
-    return Preferences(_read(path, shown, count, unpaired, skipped), skipped)
 
 
 def write_preferences(path: Path, found: Iterable[Preference], provenance: Iterable[Mapping[str, Any]] | None = None) -> int:
@@ -194,8 +190,7 @@ def usable(preference: Preference, skipped: Counter[str], *, unpaired: bool) -> 
 
 def empty(answer: Turns) -> bool:
     """True if the assistant says and calls nothing."""
-    spoken = [message for message in answer if message.role == "assistant"]
-    return not any(message.content.strip() or message.thinking.strip() or message.tool_calls for message in spoken)
+    return all(silent(message) for message in answer if message.role == "assistant")
 
 
 def column(row: Row, name: str) -> Any:
@@ -309,6 +304,8 @@ def _pair(value: Any, place: str) -> Pair:
     for name, number in (("probability", probability), ("margin", margin)):
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
             raise UserError(f"{name} is {number!r}; expected a number.", place=place, fix="Write a number or leave it out.")
+        if number is not None and abs(number) > LARGEST:
+            raise UserError(f"{name} is beyond {LARGEST:g}; expected a score's size.", place=place, fix="Repair or remove the row.")
     return Pair(value["better"], value["worse"], 1.0 if probability is None else float(probability), margin)
 
 

@@ -53,6 +53,8 @@ def average_models(
             for part, share in zip(parts, shares, strict=True):
                 mean.add_(part.float(), alpha=share)
             length += float(mean.square().sum(dtype=torch.float64))
+            if not math.isfinite(length):
+                raise UserError(f"{name} is not finite in {', '.join(broken(sources, parts))}.", fix="Leave that model out.")
             for number, part in enumerate(parts):
                 distance[number] += float((part.float() - mean).square().sum(dtype=torch.float64))
             yield name, mean.to(parts[0].dtype)
@@ -77,6 +79,13 @@ def merge_adapters(
 
     write_weights(folder, tensors())
     copy_beside(base, folder)
+
+
+def broken(sources: Sequence[Path], parts: Sequence[Tensor]) -> list[str]:
+    """The models whose tensor holds NaN or an infinity; all of them where only their sum does."""
+    return [str(source) for source, part in zip(sources, parts, strict=True) if not part.isfinite().all()] or list(
+        map(str, sources)
+    )
 
 
 def alike(name: str, parts: Sequence[Tensor]) -> Tensor:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, logging
 
 from posttrain.core.errors import EnvironmentFailed, UserError, did_you_mean
+from posttrain.core.model_files import require_readable
 from posttrain.models import attention
 from posttrain.models.toy import make_toy
 
@@ -89,11 +91,16 @@ def load(reference: str, *, dtype: torch.dtype | None = None, device: torch.devi
     path = resolve(reference)
     if not list(path.glob("*.safetensors")):
         raise UserError(f"{path} has no .safetensors file.", fix="Save the model with save_pretrained(safe_serialization=True).")
+    require_readable(path)
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype or "auto", attn_implementation=attention.NAME, trust_remote_code=False
-        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype or "auto", attn_implementation=attention.NAME, trust_remote_code=False
+            )
+        except (SafetensorError, ValueError, KeyError) as error:  # an unknown architecture, a torn file
+            why = str(error).splitlines()[0] if str(error) else error.__class__.__name__
+            raise UserError(f"{path} cannot be loaded: {why}", fix="Save the model again, or use another.") from error
     attention.refuse_unsupported(model.config, reference)
     model.config.use_cache = False
     model = model.eval().to(torch.device(device or default_device()))

@@ -15,6 +15,7 @@ from typing import Any
 
 from posttrain.core.config.base import is_path
 from posttrain.core.errors import UserError, did_you_mean
+from posttrain.core.model_files import require_readable
 
 KNOWN = {
     "smollm2-135m-instruct": {
@@ -107,6 +108,7 @@ def _require_directory(path: Path) -> str:
         )
     if not (path / "tokenizer.json").is_file():
         raise UserError(f"{path} has no tokenizer.json.", fix="Save its fast tokenizer there with save_pretrained.")
+    require_readable(path)
     return ""
 
 

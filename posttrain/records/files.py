@@ -30,8 +30,8 @@ def disk(path: Path) -> Iterator[None]:
     """Say a full disk in our words; other errors of the system pass through."""
     try:
         yield
-    except OSError as error:
-        if error.errno in FULL:
+    except Exception as error:  # safetensors' own is no OSError, and this layer does not import it
+        if error.errno in FULL if isinstance(error, OSError) else any(f"(os error {number})" in str(error) for number in FULL):
             raise EnvironmentFailed(
                 f"the disk is full: {path} could not be written. What was saved before is whole.",
                 fix="Free some space and run the same command again; it goes on from the last checkpoint.",

@@ -14,10 +14,11 @@ from posttrain.core.config import EvaluateConfig, SftConfig
 from posttrain.core.errors import UserError
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, StageResult
-from posttrain.core.types import Example, Task
+from posttrain.core.types import Example, Passage, Task
 from posttrain.data import examples
 from posttrain.data.decontaminate import Index
 from posttrain.data.dedup import unique
+from posttrain.data.messages import silent
 from posttrain.data.near_duplicates import near_unique
 from posttrain.data.split import hold_out
 from posttrain.data.store import TokenStore, TokenStoreWriter
@@ -73,7 +74,8 @@ def encoded(config: SftConfig, context: StageContext, renderer: chat.ChatRendere
         preview(folder, renderer, context)
     found = read_json(counted)
     if not found["rows"]:
-        raise UserError(f"stage {context.id} has no rows to train on.", fix="Check its data and filters.")
+        left_out = f"left out: {found['dropped']}"
+        raise UserError(f"stage {context.id} has no rows to train on ({left_out}).", fix="Check its data and filters.")
     if config.validation >= found["rows"]:
         raise UserError(
             f"stage {context.id}: validation is {config.validation}, but there are only {found['rows']} rows.",
@@ -89,6 +91,9 @@ def write(
     kept = exact or iter(rows)
     near = near_unique(kept, config.near_duplicates) if config.near_duplicates is not None else None
     for example in near or kept:
+        if teaches_silence(example):
+            counts.dropped["empty answer"] += 1
+            continue
         tokens, mask = renderer.example(example)
         if len(tokens) > config.max_length:
             counts.cut += 1
@@ -103,6 +108,13 @@ def write(
     for reason, sieve in (("exact duplicate", exact), ("near-duplicate", near)):
         if sieve is not None and sieve.dropped:
             counts.dropped[reason] = sieve.dropped
+
+
+def teaches_silence(example: Example) -> bool:
+    """True if an answer to learn is empty: all it could teach is to end at once."""
+    if isinstance(example, Passage):
+        return not example.completion.strip()
+    return any(message.role == "assistant" and silent(message) for message in example.messages[example.context :])
 
 
 def clean(rows: Iterable[Example], tasks: list[Task]) -> Iterator[Example]:

@@ -134,12 +134,12 @@ def require_scores(groups: Sequence[Group], limit: float, index: int, metrics: M
     missing = [r for r in rollouts if not is_scored(r)]
     if rollouts and len(missing) / len(rollouts) <= limit:
         return
-    reasons = sorted({r.failure or (r.grade.explanation if r.grade else "not graded") for r in missing})
+    reasons = sorted({(r.failure or (r.grade.explanation if r.grade else "not graded")).rstrip(".") for r in missing})
     raise BrokenStep(
         index,
         metrics,
         reason=f"{len(missing)} of {len(rollouts)} samples have no score (limit {limit:.0%}): {'; '.join(reasons[:3])}",
-        fix="Mend the grader, or raise max_unscored, then run again.",
+        fix="Mend the grader or the tasks, or raise max_unscored, then run again.",
     )
 
 

@@ -22,6 +22,14 @@ def text(name: str, content: str | bytes) -> Write:
     return write
 
 
+def link(name: str, target: str) -> Write:
+    def write(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return write
+
+
 def both(*writes: Write) -> Write:
     def write(folder: Path) -> None:
         for each in writes:
@@ -77,6 +85,7 @@ def model(**files: str | None) -> Write:
 
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]})
+BUILTIN = '{source: "builtin:arithmetic", count: 24}'
 TASK = json.dumps({"id": "1", "prompt": "1+1?", "answer": "2"})
 
 MISTAKES: list[tuple[str, Write, str]] = [
@@ -102,6 +111,18 @@ MISTAKES: list[tuple[str, Write, str]] = [
         "data that is a folder",
         changed(('{source: "builtin:arithmetic", count: 24}', "./runs")),
         "runs",
+    ),
+    ("a link to itself", both(rows(GOOD), link("train.jsonl", "train.jsonl")), "train.jsonl: "),
+    ("a null byte in a path", changed((BUILTIN, '"./a\\0b"')), "recipe.yaml:7: "),
+    (
+        "a folder of nobody",
+        changed((BUILTIN, "~no-one-of-this-name/x.jsonl")),
+        "recipe.yaml:7: ",
+    ),
+    (
+        "a name too long",
+        changed((BUILTIN, f"./{'a' * 300}.jsonl")),
+        "cannot be read: File name",
     ),
     ("a task without a prompt", tasks('{"answer": "2"}'), "tasks.jsonl:1: "),
     ("a task whose gold fails", tasks(TASK[:-1] + ', "metadata": {"gold": "It is 3."}}'), "recipe.yaml:12: "),
@@ -229,6 +250,44 @@ def test_a_bug_is_called_one(posttrain: Callable, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("posttrain.pipeline.parse.shipped", lambda: 1 / 0)
     found = posttrain("recipes")
     assert found.code == 1 and "bug: ZeroDivisionError" in found.err and "--debug" in found.err and "Traceback" not in found.err
+
+
+@pytest.mark.parametrize("where", ["recipe.yaml/runs", "/proc/self/nothing/runs"])
+def test_a_place_that_cannot_be_written_is_the_worlds_fault(posttrain: Callable, where: str) -> None:
+    """A folder below a file, and one where root may not write either."""
+    found = posttrain("run", "recipe.yaml", "--runs", where)
+    assert found.code == 4 and "error: " in found.err and "bug:" not in found.err and "Traceback" not in found.err
+
+
+def test_empty_answers_are_left_out_and_counted(posttrain: Callable, tmp_path: Path) -> None:
+    empty = json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": " "}]})
+    blank = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]})
+    rows(*[GOOD.replace("hello", f"hello {i}") for i in range(3)], empty, blank)(tmp_path)
+    text = (tmp_path / "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(text[: text.index("  - id: rl")])
+    assert posttrain("run", "recipe.yaml").code == 0
+    summary = json.loads((tmp_path / "runs/small/sft/result.json").read_text())["summary"]
+    assert summary["rows"] == 3 and summary["dropped"] == {"empty answer": 2}
+    (tmp_path / "train.jsonl").write_text(empty + "\n")
+    found = posttrain("run", "recipe.yaml", "--name", "other")
+    assert found.code == 2 and "no rows to train on (left out: {'empty answer': 1})" in found.err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("generation_config.json", "", "generation_config.json: is no JSON"),
+        ("model.safetensors", "x", "cannot be loaded: Error while deserializing header"),
+        ("tokenizer.json", "{", "tokenizer.json: is no JSON"),
+        ("config.json", '{"model_type": "of nobody"}', "does not recognize this architecture"),
+    ],
+)
+def test_a_damaged_model_is_named(posttrain: Callable, tmp_path: Path, toy_path: Path, file: str, content: str, said: str) -> None:
+    shutil.copytree(toy_path, tmp_path / "m")
+    (tmp_path / "m" / file).write_text(content)
+    changed(("model: toy", "model: ./m"))(tmp_path)
+    found = posttrain("run", "recipe.yaml")
+    assert found.code == 2 and said in found.err and str(tmp_path / "m") in found.err and "Traceback" not in found.err
 
 
 def test_a_model_without_an_end_token_is_refused_before_the_run(posttrain: Callable, tmp_path: Path, toy_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from posttrain.core.config import PreferenceSource
 from posttrain.core.errors import UserError
 from posttrain.core.types import Message, Pair, Preference
-from posttrain.data.preferences import EMPTY, EQUAL, dialogue, preferences, read_preferences, write_preferences
+from posttrain.data.preferences import EMPTY, EQUAL, Preferences, dialogue, preferences, write_preferences
 
 USER, GOOD, BAD = Message("user", "2 + 2?"), Message("assistant", "4"), Message("assistant", "5")
 
@@ -30,8 +30,12 @@ def file(folder: Path, *rows: dict[str, Any], name: str = "pairs.jsonl") -> Path
     return path
 
 
+def read(path: Path, **options: Any) -> Preferences:
+    return preferences([PreferenceSource(source=str(path))], references={}, base=path.parent, seed=0, **options)
+
+
 def one(folder: Path, row: dict[str, Any], **options: Any) -> Preference:
-    return next(read_preferences(file(folder, row), **options))
+    return next(read(file(folder, row), **options))
 
 
 @pytest.mark.parametrize(
@@ -89,8 +93,8 @@ def test_soft_labels_margins_and_ranks(tmp_path: Path) -> None:
 def test_single_answers_are_for_those_who_ask_for_them(tmp_path: Path) -> None:
     path = file(tmp_path, {"prompt": "q", "completion": "a", "label": True}, {"prompt": "q", "completion": "", "label": False})
     with pytest.raises(UserError, match=r"pairs.jsonl:1: holds single answers"):
-        next(read_preferences(path))
-    found = read_preferences(path, unpaired=True)
+        next(read(path))
+    found = read(path, unpaired=True)
     rows = list(found)
     assert [row.labels for row in rows] == [(True,)] and not rows[0].pairs
     assert found.skipped == {EMPTY: 1}
@@ -106,7 +110,7 @@ def test_what_cannot_teach_is_counted(tmp_path: Path) -> None:
         {"prompt": "q", "chosen": [], "rejected": "  "} | {"chosen": "  "},
         {"prompt": "q", "chosen": "a", "rejected": "b"},
     )
-    found = read_preferences(path)
+    found = read(path)
     assert [row.origin[-2:] for row in found] == [":6"]
     assert found.skipped == {EQUAL: 3, EMPTY: 2}
 
@@ -114,7 +118,7 @@ def test_what_cannot_teach_is_counted(tmp_path: Path) -> None:
 def test_one_bad_pair_leaves_the_others(tmp_path: Path) -> None:
     pairs = [{"better": 0, "worse": 1}, {"better": 0, "worse": 2}, {"better": 0, "worse": 3}]
     row = {"prompt": [ASK], "answers": [[YES], [YES], [NO], []], "pairs": pairs}
-    found = read_preferences(file(tmp_path, row))
+    found = read(file(tmp_path, row))
     assert next(found).pairs == (Pair(0, 2),)
     assert found.skipped == {EQUAL: 1, EMPTY: 1}
 
@@ -128,6 +132,8 @@ def test_one_bad_pair_leaves_the_others(tmp_path: Path) -> None:
         ({"chosen": "abc", "rejected": "xyz"}, r":2: chosen and rejected have no words in common"),
         ({"chosen": [YES], "rejected": [NO]}, r":2: chosen and rejected have no turn in common"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": "big"}, r":2: margin is 'big'"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 10**400}, r":2: margin is beyond 1e\+30"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "probability": -(10**400)}, r":2: probability is beyond"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "probability": 1.5}, r":2: a pair's probability is 1.5"),
         ({"prompt": [turn("gpt", "q")], "chosen": "a", "rejected": "b"}, r":2: message 1 has role 'gpt'"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "tools": [{}]}, r":2: has tools"),
@@ -135,7 +141,7 @@ def test_one_bad_pair_leaves_the_others(tmp_path: Path) -> None:
 )
 def test_a_bad_row_is_refused_with_its_line(tmp_path: Path, row: dict[str, Any], said: str) -> None:
     good = {"chosen": [ASK, YES], "rejected": [ASK, NO]}
-    found = read_preferences(file(tmp_path, good, row))
+    found = read(file(tmp_path, good, row))
     next(found)
     with pytest.raises(UserError, match=said):
         next(found)
@@ -170,7 +176,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     assert write_preferences(path, before, [{"task": "t"}, {}]) == 2
     assert json.loads(path.read_text().splitlines()[0])["provenance"] == {"task": "t"}
-    after = list(read_preferences(path, unpaired=True))
+    after = list(read(path, unpaired=True))
     for one_before, one_after in zip(before, after, strict=True):
         for name in ("prompt", "answers", "pairs", "source", "slices", "labels"):
             assert getattr(one_before, name) == getattr(one_after, name), name

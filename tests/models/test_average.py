@@ -69,6 +69,16 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path, spoil, said: str) ->
         average_models([one, two], [0.5, 0.5], tmp_path / "out")
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_broken_model_is_named_and_not_averaged(tmp_path: Path, number: float) -> None:
+    one = a_model(tmp_path / "one", a=torch.ones(2), w=torch.tensor([1.0, 2.0]))
+    two = a_model(tmp_path / "two", a=torch.ones(2), w=torch.tensor([3.0, number]))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=f"w is not finite in {two}.") as found:
+        average_models([one, two], [0.5, 0.5], tmp_path / "out")
+    assert str(one) not in str(found.value)
+
+
 def test_whole_numbers_that_differ_are_refused(tmp_path: Path) -> None:
     one, two = (a_model(tmp_path / str(n), ids=torch.tensor([n])) for n in (1, 2))
     (tmp_path / "out").mkdir()

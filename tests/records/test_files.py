@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from posttrain.core.errors import EnvironmentFailed
 from posttrain.records.files import (
@@ -105,6 +107,8 @@ def test_full_disk_for_real(tmpfs: Path) -> None:
     assert caught.value.exit_code == 4 and "Free some space" in caught.value.fix
     with pytest.raises(EnvironmentFailed):
         write_atomic(tmpfs / "data.jsonl", b"c" * 2_000_000)
+    with pytest.raises(EnvironmentFailed, match="disk is full"), saving(tmpfs / "step-3") as temporary:
+        save_file({"weights": np.zeros(500_000)}, temporary / "model.safetensors")  # which raises an error of its own
     assert [path.name for path in tmpfs.iterdir()] == ["step-1"]
     assert verify(tmpfs / "step-1") == []
     assert free_space(tmpfs / "not" / "yet") > 400_000  # the temporaries were given back
