@@ -65,7 +65,7 @@ def calculator_tool(config: CalculatorTool, base: Path) -> tuple[Function, Close
 
 
 def python_tool(config: PythonTool, base: Path) -> tuple[Function, Close]:
-    return python_code.python_function(config)
+    return python_code.python_function(config), nothing
 
 
 def search_tool(config: SearchTool, base: Path) -> tuple[Function, Close]:
@@ -91,7 +91,7 @@ ENVIRONMENTS: dict[str, Callable[[Any, Path], Prepared]] = {
     "shop": prepare_shop,
 }
 """How each kind is prepared: (settings, folder that relative paths start from) -> Prepared. Checks files and settings and raises
-UserError; starts no process and opens no port, because `check` calls it too."""
+UserError or EnvironmentFailed; leaves no process and opens no port, because `check` calls it too."""
 
 
 def build(config: EnvironmentConfig, *, base: Path) -> Prepared:

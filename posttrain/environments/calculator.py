@@ -21,7 +21,7 @@ LONGEST = 300
 """Characters of an expression; parentheses nest at most half as deep."""
 MOST_DIGITS = 60
 SHOWN_DIGITS = 12
-TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|(\*\*|[-+*/%^()]))")
+TOKEN = re.compile(r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(\*\*|[-+*/%^()]))")
 TYPED = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"})
 
 

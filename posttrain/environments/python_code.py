@@ -6,18 +6,22 @@ there is no tool: SandboxUnavailable says what to install.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from posttrain.core.config import PythonTool
 from posttrain.core.types import Tool
 from posttrain.environments.tools import Function
+from posttrain.sandbox import Limits, Outcome, choose, run_async
 
-MEGABYTE = 1_000_000
+MEGABYTE = 1 << 20
 
 
-def python_function(config: PythonTool) -> tuple[Function, Callable[[], Awaitable[None]]]:
+def python_function(config: PythonTool) -> Function:
+    """Raises SandboxUnavailable here, before any episode, where nothing on this machine can contain a program."""
+    choose()
+    limits = Limits(wall_s=config.timeout_s, cpu_s=max(1, math.ceil(config.timeout_s)), memory_bytes=config.memory_mb * MEGABYTE)
     tool = Tool(
         "python",
         "Run a Python program and get what it prints.",
@@ -25,20 +29,15 @@ def python_function(config: PythonTool) -> tuple[Function, Callable[[], Awaitabl
     )
 
     async def call(arguments: Mapping[str, Any]) -> str:
-        from posttrain import sandbox
+        return told(await run_async(str(arguments["code"]), limits=limits))
 
-        limits = sandbox.Limits(wall_s=config.timeout_s, memory_bytes=config.memory_mb * MEGABYTE)
-        return told(await asyncio.to_thread(sandbox.run, str(arguments["code"]), limits=limits))
-
-    async def nothing() -> None:
-        """A program's sandbox ends with it."""
-
-    return Function(tool, call), nothing
+    return Function(tool, call)
 
 
-def told(outcome: Any) -> str:
+def told(outcome: Outcome) -> str:
     """What the model reads: what was printed, and how it went wrong where it did."""
+    printed = outcome.stdout.rstrip("\n")
     if outcome.status == "ok":
-        return outcome.stdout.rstrip("\n") or "(it printed nothing)"
-    last = outcome.stderr.strip().splitlines()[-1:]
-    return "\n".join([*([outcome.stdout.rstrip("\n")] if outcome.stdout.strip() else []), f"{outcome.status}: {' '.join(last)}"])
+        return printed or "(it printed nothing)"
+    why = outcome.stderr.strip().splitlines()[-1:] or ([outcome.explanation] if outcome.explanation else [])
+    return "\n".join([*([printed] if printed else []), ": ".join([outcome.status, *why])])

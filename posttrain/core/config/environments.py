@@ -21,8 +21,9 @@ class EpisodeConfig(Weighted):
     """Turns of the model in one episode; an episode that needs more is truncated."""
     max_episode_tokens: int = 2048
     """Tokens of a whole episode, prompt and tool results included; the model gets no further turn beyond it."""
-    step_timeout_s: float = 30.0
-    """Seconds the environment may take to answer one turn; longer is a failed rollout, which is not a score of 0."""
+    step_timeout_s: float = 120.0
+    """Seconds the environment may take to answer one turn, what it waits for in a queue (as programs do for the sandbox) included;
+    longer is a failed rollout, which is not a score of 0."""
     episode_timeout_s: float = 600.0
     """Seconds a whole episode may take, looked at between turns; then it is broken off, says so, and has no score."""
     at_once: int = 256
@@ -60,7 +61,7 @@ class PythonTool:
 
     kind: Literal["python"] = "python"
     timeout_s: float = 10.0
-    """Seconds of wall time for one program."""
+    """Seconds one program may run."""
     memory_mb: int = 256
     """Memory one program may take, in MB."""
 

@@ -14,7 +14,20 @@ from typing import Any
 
 from posttrain.core.errors import UserError, did_you_mean
 from posttrain.core.types import Conversation, Task
-from posttrain.data.builtin import arithmetic, derivations, dialogue, guardrail, lookup, needle, retrieval, strings, word_problems
+from posttrain.data.builtin import (
+    almanac,
+    arithmetic,
+    derivations,
+    dialogue,
+    guardrail,
+    instructions,
+    lookup,
+    needle,
+    retrieval,
+    shop,
+    strings,
+    word_problems,
+)
 from posttrain.data.builtin.layouts import INSTRUCTIONS, STYLES, demonstration, task
 from posttrain.data.builtin.problems import Problem, TaskSet, chosen, draw
 
@@ -28,6 +41,9 @@ SETS: dict[str, TaskSet] = {
     "derivations": derivations.SET,
     "retrieval": retrieval.SET,
     "guardrail": guardrail.SET,
+    "instructions": instructions.SET,
+    "shop": shop.SET,
+    "almanac": almanac.SET,
 }
 
 __all__ = ["SETS", "Problem", "TaskSet", "demonstrations", "problems", "tasks"]
@@ -75,6 +91,8 @@ def problems(name: str, *, split: str, count: int, seed: int, options: Mapping[s
 def one_of(name: str, option: str, value: Any) -> str:
     """The style or instruction asked for, or the set's default. An instruction can only ask for a style that the set has."""
     styles = SETS[name].styles if name in SETS else tuple(STYLES)
+    if option == "style" and not styles:
+        raise UserError(f"builtin:{name} has tasks and no demonstrations.", fix="Its tasks are played in an environment.")
     known = styles if option == "style" else ("none", *(layout for layout in INSTRUCTIONS if layout in styles))
     if value is None:
         return known[0]

@@ -38,6 +38,7 @@ def problem(stream: random.Random, picked: Picked) -> Problem:
         answer=str(answer),
         steps=steps(sign, numbers),
         equation=", ".join(chain(sign, numbers, " ")),
+        expression=asked,
         slices={"operation": operation, "digits": str(digits), "terms": str(terms)},
     )
 
@@ -132,4 +133,4 @@ def partial_products(first: int, second: int) -> str:
     return " ".join(products)
 
 
-SET = TaskSet("arithmetic", "math", OPTIONS, problem, ("think_answer", "think_equation", "answer_only", "boxed"))
+SET = TaskSet("arithmetic", "math", OPTIONS, problem, ("think_answer", "think_equation", "answer_only", "boxed", "calculator"))

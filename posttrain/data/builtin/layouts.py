@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from posttrain.core.types import Conversation, Message, Task
+from posttrain.core.tools import CALCULATOR
+from posttrain.core.types import Conversation, Message, Task, ToolCall
 from posttrain.data.builtin.problems import Problem, digest
 
 INSTRUCTIONS: dict[str, str] = {
@@ -39,5 +40,17 @@ def task(name: str, split: str, problem: Problem, instruction: str) -> Task:
 
 
 def demonstration(name: str, split: str, problem: Problem, instruction: str, style: str) -> Conversation:
-    turns = (*prompt(problem, instruction), Message("assistant", STYLES[style](problem)))
-    return Conversation(turns, origin=f"builtin:{name}/{split}/{digest(name, problem.key)}", slices=dict(problem.slices))
+    asked, origin = prompt(problem, instruction), f"builtin:{name}/{split}/{digest(name, problem.key)}"
+    if style == "calculator":
+        return Conversation((*asked, *calculated(problem)), origin, dict(problem.slices), tools=(CALCULATOR.schema,))
+    return Conversation((*asked, Message("assistant", STYLES[style](problem))), origin, dict(problem.slices))
+
+
+def calculated(problem: Problem) -> tuple[Message, ...]:
+    """A call of the calculator, its result as the environment of the same name writes it, and the answer read off it."""
+    call = ToolCall(CALCULATOR.name, {"expression": problem.expression})
+    return (
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", problem.answer, name=CALCULATOR.name),
+        Message("assistant", problem.answer),
+    )

@@ -21,9 +21,10 @@ Picked = Mapping[str, tuple[Any, ...]]
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question with its answer. `key` is its canonical form: what is the same problem in other words or another order has
-    the same key. `steps` is a short derivation that ends before the answer; `equation` the question worked as equations,
-    where it is one. `history` is what was said before, as (role, text); `reply` a whole right reply where the answer alone is
-    none. Problems of one `family` are all on one side of the split; without one, each is a family of its own."""
+    the same key. `steps` is a short derivation that ends before the answer; `equation` the question worked as equations, where it
+    is one, and `expression` what a calculator would be asked. `history` is what was said before, as (role, text); `reply` a whole
+    right reply where the answer alone is none. Problems of one `family` are all on one side of the split; without one, each is a
+    family of its own."""
 
     key: str
     question: str
@@ -35,6 +36,7 @@ class Problem:
     history: tuple[tuple[Role, str], ...] = ()
     reply: str = ""
     family: str = ""
+    expression: str = ""
 
 
 @dataclass(frozen=True)
