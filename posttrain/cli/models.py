@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from posttrain.core.config import Recipe, TaskSource
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A known name, a directory, run:<name>/<stage>, or a hub id.")]
+WITH_SETTINGS = ("function", "reward_model", "judge")
+"""Graders that mean nothing without settings of their own."""
 GOODBYE = ("/quit", "/exit")
 
 
@@ -89,8 +91,8 @@ def _recipe(model: str, suites: dict[str, TaskSource], graders: list[str], sampl
     from posttrain.pipeline.tree import nearest
 
     for kind in graders:
-        if kind not in GRADERS or kind == "function":
-            known = sorted(set(GRADERS) - {"function"})
+        if kind not in GRADERS or kind in WITH_SETTINGS:
+            known = sorted(set(GRADERS) - set(WITH_SETTINGS))
             near = nearest(kind, known)
             raise UserError(
                 f"--grader {kind} is not one that needs no settings.",

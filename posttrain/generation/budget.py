@@ -1,7 +1,7 @@
 """What may be spent on a chat model: requests and tokens. Beyond it every question is Unanswered, so the run pauses.
 
-Counted are answered requests, and the tokens of question and answer where the server says how many. Answers from the cache
-cost nothing. Questions under way when the budget ends are still answered, so it may be passed by as many as run at once.
+Counted are requests under way and answered, and the tokens of question and answer where the server says how many. Answers from
+the cache cost nothing. Tokens are known only afterwards, so the questions under way at once may pass that limit.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ class Budgeted:
 
     async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
         self._require()
-        found = await self.model.reply(messages, sampling, seed=seed, top=top)
-        self.requests += 1
+        self.requests += 1  # before it is answered: those under way count
+        try:
+            found = await self.model.reply(messages, sampling, seed=seed, top=top)
+        except BaseException:
+            self.requests -= 1
+            raise
         self.tokens += (found.tokens or 0) + (found.prompt_tokens or 0)
         return found
 
     def _require(self) -> None:
         for name, spent, most in (("requests", self.requests, self.most_requests), ("tokens", self.tokens, self.most_tokens)):
             if most is not None and spent >= most:
-                raise Unanswered(f"the judge's budget of {most} {name} is spent; raise max_{name} to go on")
+                raise Unanswered(f"the judge's budget of {most} {name} is spent; raise its limit to go on")

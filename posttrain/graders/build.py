@@ -13,6 +13,7 @@ from posttrain.core.config import (
     FunctionGrader,
     GraderConfig,
     InstructionGrader,
+    JudgeGrader,
     LanguageGrader,
     LengthGrader,
     LookupGrader,
@@ -21,7 +22,7 @@ from posttrain.core.config import (
     RewardModelGrader,
 )
 from posttrain.core.errors import UserError
-from posttrain.core.protocols import RewardScorer
+from posttrain.core.protocols import ChatModel, RewardScorer
 from posttrain.core.types import Grade, Task
 from posttrain.graders import (
     instruction_following,
@@ -35,10 +36,13 @@ from posttrain.graders import (
     written_length,
 )
 from posttrain.graders.combine import Composite, Judge, Part, names
+from posttrain.graders.judge import pairs, rubric
+from posttrain.graders.judge.panel import panel_of
 from posttrain.graders.processes import Pool
 
 Result = TypeVar("Result")
 NO_SCORERS: Mapping[str, RewardScorer] = {}
+NO_MODELS: Mapping[str, ChatModel] = {}
 
 
 def prepare_math(config: MathGrader, base: Path) -> tuple[Judge, Pool | None]:
@@ -89,8 +93,25 @@ GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {
 }
 
 
+def part_of(
+    name: str, config: GraderConfig, base: Path, scorers: Mapping[str, RewardScorer], chat_models: Mapping[str, ChatModel]
+) -> Part:
+    """Ready to judge. Models are not made here: they are given, by the names that the settings use."""
+    if isinstance(config, JudgeGrader):
+        panel = panel_of(config, chat_models)
+        if config.compare == "group":
+            return Part(name, config, alone, group=lambda task, texts: pairs.grade_group(panel, task, texts))
+        grade = pairs.grade if config.compare else rubric.grade
+        return Part(name, config, lambda task, text, written: grade(panel, task, text))
+    judge, pool = prepared(config, base, scorers)
+    return Part(name, config, judge, pool)
+
+
+async def alone(task: Task, text: str, written: int | None) -> Grade:
+    return Grade.error("this judge compares the answers of a group, and was given one alone")
+
+
 def prepared(config: GraderConfig, base: Path, scorers: Mapping[str, RewardScorer]) -> tuple[Judge, Pool | None]:
-    """Ready to judge. A reward model is not made here: it is given, by the name that its settings use."""
     if not isinstance(config, RewardModelGrader):
         return GRADERS[config.kind](config, base)
     if (scorer := scorers.get(config.model)) is None:
@@ -105,8 +126,15 @@ def at_once(judge: Callable[[Task, str, int | None], Grade]) -> Judge:
     return judged
 
 
-def build(configs: Sequence[GraderConfig], *, base: Path, scorers: Mapping[str, RewardScorer] = NO_SCORERS) -> Composite:
-    """The graders of a stage as one. Paths in `configs` are relative to `base`; `scorers` are the reward models they name.
+def build(
+    configs: Sequence[GraderConfig],
+    *,
+    base: Path,
+    scorers: Mapping[str, RewardScorer] = NO_SCORERS,
+    chat_models: Mapping[str, ChatModel] = NO_MODELS,
+) -> Composite:
+    """The graders of a stage as one. Paths in `configs` are relative to `base`; `scorers` are the reward models they name, and
+    `chat_models` the judges.
     Raises UserError for files and settings that cannot work; starts no process."""
     if not configs:
         raise UserError("there are no graders.", fix="Name at least one, such as {kind: math}.")
@@ -114,11 +142,9 @@ def build(configs: Sequence[GraderConfig], *, base: Path, scorers: Mapping[str, 
         raise UserError(
             "every grader is a gate or has weight 0, so nothing gives a score.", fix="Give one grader a weight and no gate."
         )
-    parts = []
-    for name, config in zip(names(configs), configs, strict=True):
-        judge, pool = prepared(config, base, scorers)
-        parts.append(Part(name, config, judge, pool))
-    return Composite(parts)
+    return Composite(
+        [part_of(name, config, base, scorers, chat_models) for name, config in zip(names(configs), configs, strict=True)]
+    )
 
 
 def grade_text(
@@ -129,16 +155,17 @@ def grade_text(
     base: Path | None = None,
     written: int | None = None,
     scorers: Mapping[str, RewardScorer] = NO_SCORERS,
+    chat_models: Mapping[str, ChatModel] = NO_MODELS,
 ) -> Grade:
     """Grade one text, wherever we are called from (a script, a notebook's running event loop).
 
     `written` is how many tokens the text took, for the length grader; `base` is what a function's path is relative to.
     """
     name = names([config])[0]
-    judge, pool = prepared(config, base or Path(), scorers)
-    composite = Composite([Part(name, config, judge, pool)])
+    part = part_of(name, config, base or Path(), scorers, chat_models)
+    composite = Composite([part])
     try:
-        return wait_for(lambda: judge(task, text, written))
+        return wait_for(lambda: part.judge(task, text, written))
     finally:
         composite.close()
 

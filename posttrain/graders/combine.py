@@ -26,6 +26,10 @@ Judge = Callable[[Task, str, int | None], Awaitable[Grade]]
 """A prepared grader: task, text, tokens written (None for plain text) -> Grade."""
 
 
+GroupJudge = Callable[[Task, Sequence[str]], Awaitable[Sequence[Grade]]]
+"""One that needs a task's answers together: task, their texts -> a grade each."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One grader of the sum, ready to judge."""
@@ -34,6 +38,7 @@ class Part:
     config: GraderConfig | EnvironmentConfig
     judge: Judge
     pool: Pool | None = None
+    group: GroupJudge | None = None
 
     @property
     def counts(self) -> bool:
@@ -57,6 +62,23 @@ class Composite:
     async def grades(self, task: Task, text: str, written: int | None = None) -> list[Grade]:
         """Each part's own verdict, in the order of the parts."""
         return await asyncio.gather(*(part.judge(task, text, written) for part in self.parts))
+
+    @property
+    def by_group(self) -> bool:
+        """Whether a task's answers must be given together, to `group`."""
+        return any(part.group is not None for part in self.parts)
+
+    async def group(self, task: Task, rollouts: Sequence[Rollout]) -> list[Grade]:
+        """One grade a rollout, in order; none of them failed."""
+        texts = [written_text(rollout) for rollout in rollouts]
+
+        async def column(part: Part) -> Sequence[Grade]:
+            if part.group is not None:
+                return await part.group(task, texts)
+            return await asyncio.gather(*(part.judge(task, text, r.written) for text, r in zip(texts, rollouts, strict=True)))
+
+        columns = await asyncio.gather(*(column(part) for part in self.parts))
+        return [combine(self.parts, list(row)) for row in zip(*columns, strict=True)]
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)

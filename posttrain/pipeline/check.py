@@ -19,6 +19,7 @@ from posttrain.core.config import (
     DiagnoseConfig,
     EnvironmentConfig,
     GraderConfig,
+    JudgeGrader,
     PreferenceSource,
     Recipe,
     Stage,
@@ -30,6 +31,7 @@ from posttrain.core.errors import EnvironmentFailed, UserError
 from posttrain.core.types import Task
 from posttrain.pipeline import context, order
 from posttrain.pipeline.estimate import Estimate, estimate, total
+from posttrain.pipeline.judges import require_judges
 from posttrain.pipeline.models import require_adapter, require_model, require_scalar
 from posttrain.pipeline.order import WRITES, Locate, nowhere
 from posttrain.pipeline.references import inner_settings, is_builtin, is_run, references, run_stage
@@ -147,6 +149,8 @@ def _inputs(recipe: Recipe, index: int, locate: Locate, prove: Prove | None, fin
                 _text(source)
             elif isinstance(source, PreferenceSource):
                 _pairs(source, stage)
+            elif isinstance(source, JudgeGrader):
+                findings.remark(require_judges(recipe, stage, source))
             elif isinstance(source, TaskSource) and keys[0] in ("tasks", "suites"):
                 tasks += _tasks(source, recipe)
     environment: EnvironmentConfig | None = getattr(config, "environment", None)

@@ -127,7 +127,7 @@ def absolute_path(section: Section, key: str, base: Path) -> None:
 def absolute_paths(section: Section, base: Path) -> None:
     """Make the paths in a stage's section absolute: relative to the recipe's folder, or to here if set by `--set`."""
     single, several = reference_settings()
-    for key in (*single, "model", "source", "path", "corpus", "database"):
+    for key in (*single, "model", "source", "path", "corpus", "database", "calibration"):
         absolute_path(section, key, base)
     for key in several:
         listed = section.get(key)

@@ -11,9 +11,10 @@ import asyncio
 from array import array
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from typing import cast
 
 from posttrain.core.errors import UserError
-from posttrain.core.protocols import Generator, Grader, Renderer
+from posttrain.core.protocols import Generator, Grader, GroupGrader, Renderer
 from posttrain.core.seeds import derive
 from posttrain.core.types import Completion, Grade, Group, Rollout, Sampling, Task, TokenRow, floats, ints
 from posttrain.rollouts.environment import World, played
@@ -110,7 +111,21 @@ async def collect(
         attempts = episodes(tasks, samples, generator, renderer, sampling, seed=seed)
     else:
         attempts = played(tasks, samples, generator, renderer, sampling, world, seed=seed)
+    if getattr(grader, "by_group", False):
+        together = await grouped(attempts, tasks, samples)
+        return list(await asyncio.gather(*(graded_group(group, cast(GroupGrader, grader)) for group in together)))
     return await grouped(graded(attempts, grader), tasks, samples)
+
+
+async def graded_group(group: Group, grader: GroupGrader) -> Group:
+    """Grade a task's attempts together, without those that failed. A grader that raises gives error grades, never zeros."""
+    whole = [rollout for rollout in group.rollouts if rollout.status != "failed" and rollout.ending != "deadline"]
+    try:
+        grades = list(await grader.group(group.task, whole)) if whole else []
+    except Exception as error:  # the border of graders, as above
+        grades = [Grade.error(f"the grader raised {type(error).__name__}: {error}")] * len(whole)
+    judged = {rollout.sample: replace(rollout, grade=grade) for rollout, grade in zip(whole, grades, strict=True)}
+    return replace(group, rollouts=tuple(judged.get(rollout.sample, rollout) for rollout in group.rollouts))
 
 
 async def cancel(tasks: Iterable[asyncio.Future[Rollout]]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from posttrain import chat, environments, graders
 from posttrain.core.config import EnvironmentConfig, GraderConfig, TaskSource
+from posttrain.core.errors import UserError
 from posttrain.core.protocols import Grader
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext
@@ -28,6 +29,7 @@ from posttrain.records.events import append_event
 from posttrain.records.files import saving
 from posttrain.records.paths import StagePaths
 from posttrain.rollouts.environment import World
+from posttrain.stages.judges import judge_models, require_trusted
 from posttrain.stages.rewards import scorers_of
 from posttrain.training.policy import Policy
 
@@ -67,15 +69,25 @@ async def grading(
     for hole in graders.selftest(configs, tasks, base=HERE).problems:
         append_event(StagePaths(context.directory).events, "warning", severity="warn", monitor="grader self-test", text=hole)
         context.reporter.say(f"grader self-test: {hole}")
-    judged = graders.build(configs, base=HERE, scorers=scorers_of(configs, context.references, tokenizer)) if configs else None
+    require_trusted(configs, context)
+    async with judge_models(configs, context.references, StagePaths(context.directory).replies) as models:
+        scorers = scorers_of(configs, context.references, tokenizer)
+        judged = graders.build(configs, base=HERE, scorers=scorers, chat_models=models) if configs else None
+        if environment is not None and judged is not None and judged.by_group:
+            raise UserError("a judge that compares a group grades single answers, not episodes.", fix="Give it criteria.")
+        grader = with_world(judged, environment)
+        try:
+            yield grader
+        finally:
+            await grader.aclose()
+
+
+def with_world(judged: graders.Composite | None, environment: EnvironmentConfig | None) -> WorldAndGraders | graders.Composite:
     judges = environment if environment is not None and environment.judges() else None
     assert judged is not None or judges is not None, "the settings' own check asks for one of them"
     grader = WorldAndGraders(judges, judged) if judges is not None else judged
     assert grader is not None
-    try:
-        yield grader
-    finally:
-        await grader.aclose()
+    return grader
 
 
 @contextlib.asynccontextmanager

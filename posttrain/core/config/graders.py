@@ -168,5 +168,6 @@ GraderConfig = (
     | RefusalGrader
     | InstructionGrader
     | FunctionGrader
-    | RewardModelGrader | JudgeGrader
+    | RewardModelGrader
+    | JudgeGrader
 )

@@ -17,7 +17,6 @@ from typing import Any, Literal, TypeVar
 
 from posttrain.core.types import Completion, Sampling
 
-
 Top = tuple[tuple[int, float], ...]
 """The likeliest tokens at one place and their log-probabilities, likeliest first."""
 
