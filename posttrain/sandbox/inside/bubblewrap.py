@@ -7,7 +7,6 @@ namespace; the process gives its user up itself, because limits on processes do 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -33,7 +32,7 @@ def arguments(setup: Mapping[str, Any], policy: Mapping[str, Any], walls: Walls)
         mounts += ["--dev-bind-try", path, path]
     mounts += ["--ro-bind", f"{setup['place']}/inside", f"{setup['code']}/inside", "--dir", WORK, "--dir", "/tmp", "--remount-ro", "/"]
     caps = [word for name in keep for word in ("--cap-add", name)]
-    inside = {"policy": dict(policy), "walls": dataclasses.asdict(walls)}
+    inside = {"policy": dict(policy), "walls": vars(walls)}
     return [
         setup["bwrap"],
         *alone,

@@ -9,28 +9,26 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from posttrain.sandbox.inside import filter as calls
 from posttrain.sandbox.inside import kernel, landlock, root
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-LISTED_ENTRIES = 4096
 
 
-@dataclass(frozen=True)
 class Walls:
-    """What the backend has already put around this process. `user` is who to become, None to stay who we are."""
+    """What the backend has already put around this process. `user` is who to become, None to stay who we are; `own_threads`:
+    threads of this user inside count apart from those outside. No dataclass: that module takes as long to import as bwrap to run.
+    """
 
-    own_root: bool
-    own_threads: bool
-    """Threads of this user inside count apart from those outside: a namespace or a user of its own."""
-    readable: tuple[str, ...]
-    user: int | None
-    landlock: bool
+    def __init__(self, *, own_root: bool, own_threads: bool, readable: Sequence[str], user: int | None, landlock: bool) -> None:
+        self.own_root, self.own_threads, self.readable = own_root, own_threads, tuple(readable)
+        self.user, self.landlock = user, landlock
 
 
 def confine(policy: Mapping[str, Any], walls: Walls) -> None:
@@ -80,9 +78,9 @@ def alone() -> bool:
 def tasks_of(user: int) -> int:
     """Threads that this user has on the machine now, where they count against the limit too."""
     count = 0
-    for entry in Path("/proc").glob("[0-9]*"):
+    for entry in os.listdir("/proc"):
         try:
-            count += len(os.listdir(entry / "task")) if entry.stat().st_uid == user else 0  # noqa: PTH208
+            count += len(os.listdir(f"/proc/{entry}/task")) if entry.isdigit() and os.stat(f"/proc/{entry}").st_uid == user else 0
         except OSError:
             continue
     return count

@@ -10,13 +10,17 @@ cannot be: filters only add up. Fails on a machine whose call numbers are unknow
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import struct
-from collections.abc import Iterable
 
 from posttrain.sandbox.inside import kernel
 from posttrain.sandbox.inside.syscalls import FREE, METADATA, NUMBERS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MACHINE = os.uname().machine
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32 = 0x40000000
 
@@ -86,8 +90,8 @@ def program(process: int, *, own_root: bool) -> list[Instruction]:
         "ioctl": one_of(1, IOCTL_COMMANDS),
         "prctl": one_of(0, THREAD_NAME),
     }
-    found: list[Instruction] = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, ARCHITECTURES[platform.machine()]), give(KILL), (LOAD, 0, 0, 0)]
-    if platform.machine() == "x86_64":
+    found: list[Instruction] = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, ARCHITECTURES[MACHINE]), give(KILL), (LOAD, 0, 0, 0)]
+    if MACHINE == "x86_64":
         found += [(AT_LEAST, 0, 1, X32), give(KILL)]
     for name, body in closer.items():
         if name in NUMBERS:

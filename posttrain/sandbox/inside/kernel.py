@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from pathlib import Path
 
 from posttrain.sandbox.inside.syscalls import NUMBERS
 
@@ -74,6 +73,6 @@ def drop_capabilities() -> None:
 
 def map_self(user: int, group: int) -> None:
     """In a new user namespace: this user and group are themselves, and nobody else exists."""
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)

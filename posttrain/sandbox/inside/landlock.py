@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
 
 from posttrain.sandbox.inside import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 READ_FILE, READ_FOLDER, WRITE_FILE = 1 << 2, 1 << 3, 1 << 1
 RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -51,7 +54,7 @@ def add(rules: int, path: str, allowed: int) -> None:
     except (FileNotFoundError, PermissionError):
         return
     try:
-        if not os.path.isdir(path):  # noqa: PTH112 (of a path as the kernel sees it, in a process that should stay small)
+        if not os.path.isdir(path):
             allowed &= READ_FILE | WRITE_FILE
         kernel.system_call("landlock_add_rule", rules, BELOW_PATH, struct.pack("=Qi", allowed, place), 0)
     finally:

@@ -6,15 +6,13 @@ Only the exit status leaves: 0, the program's own, 1 after an exception, `OUT_OF
 from __future__ import annotations
 
 import atexit
-import linecache
 import os
 import sys
-import threading
-import traceback
-import types
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 NAME = "program.py"
 OUT_OF_MEMORY = 71
@@ -31,13 +29,14 @@ def program(payload: Mapping[str, Any], ready: Any) -> None:
 def write_files(files: Mapping[str, str]) -> None:
     """Into the present folder. Names have been checked where they were declared."""
     for name, text in files.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(text, encoding="utf-8")
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        with open(name, "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 def run(source: str) -> int:
     """Execute as `__main__`; the exit status."""
-    module = types.ModuleType("__main__")
+    module = type(sys)("__main__")
     module.__file__ = NAME
     sys.modules["__main__"] = module
     sys.argv = [NAME]
@@ -45,7 +44,6 @@ def run(source: str) -> int:
 
 
 def guarded(source: str, name: str, scope: dict[str, Any]) -> int:
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     try:
         exec(compile(source, name, "exec"), scope)
     except SystemExit as end:
@@ -54,10 +52,19 @@ def guarded(source: str, name: str, scope: dict[str, Any]) -> int:
         say(["MemoryError\n"])
         return OUT_OF_MEMORY
     except BaseException as error:  # whatever a program raises ends it, as in any Python
-        trace = error.__traceback__
-        say(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
+        say(trace(error, source, name))
         return 1
     return 0
+
+
+def trace(error: BaseException, source: str, name: str) -> list[str]:
+    """As Python would print it, from the program's own first line on."""
+    import linecache
+    import traceback
+
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    start = error.__traceback__
+    return traceback.format_exception(type(error), error, start.tb_next if start else None)
 
 
 def status_of(end: SystemExit) -> int:
@@ -79,7 +86,8 @@ def say(lines: list[str]) -> None:
 def leave(status: int) -> None:
     """End as Python does: wait for threads, run what was registered, flush, and skip the rest."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if threads := sys.modules.get("threading"):
+            threads._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -9,14 +9,16 @@ from those over there, and changing an argument in place have no form here: such
 from __future__ import annotations
 
 import builtins
-import importlib.abc
 import importlib.machinery
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 from posttrain.sandbox.inside.values import Channel, Gone, Unsupported, form, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 
 class Failed(Exception):
@@ -194,7 +196,7 @@ class RemoteModule(types.ModuleType):
         return self.__dict__["_link"].ask("getattr", self, name)
 
 
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class Finder:
     """Imports of the named top-level modules go to the worker; the tester never loads their files."""
 
     def __init__(self, link: Link, names: Sequence[str]) -> None:
@@ -216,4 +218,4 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def stand_in(link: Link, names: Sequence[str]) -> None:
-    sys.meta_path.insert(0, Finder(link, names))
+    sys.meta_path.insert(0, Finder(link, names))  # type: ignore[arg-type]

@@ -7,11 +7,13 @@ over /tmp becomes the root, the old root is bound from below it, and is then let
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from pathlib import Path
 
 from posttrain.sandbox.inside import kernel
 from posttrain.sandbox.inside.kernel import BIND, NO_DEVICES, NO_SETUID, PRIVATE, READ_ONLY, RECURSIVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 WORK = "/work"
 """Where a program with files of its own finds itself."""
@@ -34,13 +36,13 @@ def enter(readable: Collection[str], devices: Collection[str]) -> bool:
     kernel.mount("tmpfs", "/tmp", "tmpfs", NO_SETUID | NO_DEVICES, "size=1m,nr_inodes=1000,mode=755")
     os.chdir("/tmp")
     for folder in ("old", "new"):
-        os.mkdir(folder)  # noqa: PTH102
+        os.mkdir(folder)
     kernel.pivot_root(".", "old")
     os.chdir("/")
     for path, source in sources.items():
         bind(source, path, NO_SETUID if path in devices else READ_ONLY | NO_SETUID | NO_DEVICES)
     for folder in (WORK, "/tmp"):
-        Path(f"/new{folder}").mkdir(exist_ok=True)
+        os.makedirs(f"/new{folder}", exist_ok=True)
     kernel.mount("/new", "/new", None, BIND | RECURSIVE)
     os.chdir("/new")
     kernel.pivot_root(".", ".")  # the old root now lies over the new one, and goes
@@ -51,16 +53,16 @@ def enter(readable: Collection[str], devices: Collection[str]) -> bool:
 
 
 def bind(real: str, path: str, restrictions: int) -> None:
-    source, target = Path(f"/old{real}"), Path(f"/new{path}")
-    if not source.exists():
+    source, target = f"/old{real}", f"/new{path}"
+    if not os.path.exists(source):
         return
-    if source.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
     else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.touch()
-    kernel.mount(str(source), str(target), None, BIND | RECURSIVE)
-    kernel.restrict_mount(str(target), restrictions)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
+    kernel.mount(source, target, None, BIND | RECURSIVE)
+    kernel.restrict_mount(target, restrictions)
 
 
 def scratch(size: int, entries: int) -> None:

@@ -38,7 +38,7 @@ class Server:
         self.walls = Walls(
             own_root=own_root or setup["backend"] == "bubblewrap",
             own_threads=os.getuid() == 0 or setup["backend"] == "bubblewrap",
-            readable=tuple(setup["readable"]),
+            readable=setup["readable"],
             user=None,
             landlock=landlock.version() > 0,
         )
@@ -94,7 +94,7 @@ class Server:
 
     def walls_of(self, slot: int) -> Walls:
         user = user_for(slot, os.getpid()) if os.getuid() == 0 else None
-        return Walls(self.walls.own_root, self.walls.own_threads, self.walls.readable, user, self.walls.landlock)
+        return Walls(**{**vars(self.walls), "user": user})
 
     def watch(self, pid: int, deadline: float) -> tuple[bool, bool]:
         """Wait for the first process. (late, stopped): its time was over; the owner said stop, or is gone."""

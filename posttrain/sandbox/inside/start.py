@@ -7,25 +7,22 @@ or a test that the next process could find there.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from posttrain.sandbox.inside.confine import Walls, confine
-from posttrain.sandbox.inside.program import BROKEN_BEFORE, program
-from posttrain.sandbox.inside.repository import repository
-from posttrain.sandbox.inside.tester import tester
-from posttrain.sandbox.inside.worker import worker
+from posttrain.sandbox.inside.program import BROKEN_BEFORE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 READY, PAYLOAD = 3, 4
-ROLES: dict[str, Callable[[Mapping[str, Any], Callable[[], None]], None]] = {
-    "program": program,
-    "worker": worker,
-    "tester": tester,
-    "repository": repository,
-}
+ROLES = ("program", "worker", "tester", "repository")
+"""Each a function of that name in the module of that name, which only who plays it loads."""
 
 
 def place(descriptors: Sequence[int]) -> None:
@@ -41,11 +38,13 @@ def place(descriptors: Sequence[int]) -> None:
 def begin(policy: Mapping[str, Any], walls: Walls | None) -> None:
     """Lock in and play the role; does not return. `walls` is None in the unsafe backend, which has none."""
     try:
+        role = ROLES[ROLES.index(policy["role"])]
+        play = getattr(importlib.import_module(f"posttrain.sandbox.inside.{role}"), role)
         if walls is not None:
             confine(policy, walls)
         payload = json.loads(read_all(PAYLOAD))
         sys.path[:] = [*policy["packages"], *(path for path in sys.path if path)]
-        ROLES[policy["role"]](payload, ready)
+        play(payload, ready)
     except BaseException as problem:
         os.write(READY, f"!{type(problem).__name__}: {problem}".encode()[:1000])
     os._exit(BROKEN_BEFORE)
@@ -67,5 +66,4 @@ def read_all(descriptor: int) -> bytes:
 def main(arguments: str) -> None:
     """Inside bubblewrap: the descriptors are in place already."""
     given = json.loads(arguments)
-    walls = Walls(**{**given["walls"], "readable": tuple(given["walls"]["readable"])})
-    begin(given["policy"], walls)
+    begin(given["policy"], Walls(**given["walls"]))

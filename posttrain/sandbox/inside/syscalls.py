@@ -7,7 +7,7 @@ is empty there, and the embedded backend says so.
 
 from __future__ import annotations
 
-import platform
+import os
 
 _TABLE = """
 read:0:63 write:1:64 readv:19:65 writev:20:66 pread64:17:67 pwrite64:18:68 preadv:295:69 pwritev:296:70 preadv2:327:286
@@ -44,7 +44,7 @@ def numbers(machine: str) -> dict[str, int]:
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"} if column else {}
 
 
-NUMBERS = numbers(platform.machine())
+NUMBERS = numbers(os.uname().machine)
 
 FREE = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range open openat creat stat

@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from posttrain.sandbox.inside.remote import Link, Named
 from posttrain.sandbox.inside.values import Channel, Gone, Unsupported
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Test = dict[str, Any]  # name, passed, why
+
 ANSWERS, QUESTIONS, VERDICT = 5, 6, 7
 WHY = 300
-
-Test = dict[str, Any]
-"""name, passed, why."""
-
 
 def tester(payload: Mapping[str, Any], ready: Callable[[], None]) -> None:
     link = Link(Channel(ANSWERS, QUESTIONS), objects=False)

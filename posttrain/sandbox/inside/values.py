@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Plain = Any
+    Lend = Callable[[Any], list[Any]]
+    Lent = Callable[[list[Any]], Any]
 
 DEEPEST = 100
 LONGEST = 16 << 20
 """Bytes of one message."""
 SMALL = 1 << 53
-
-Plain = Any
-Lend = Callable[[Any], list[Any]]
-Lent = Callable[[list[Any]], Any]
 
 
 class Unsupported(Exception):

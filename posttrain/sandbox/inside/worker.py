@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import linecache
 import operator
 import os
 import sys
-import types
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from posttrain.sandbox.inside.program import leave, write_files
 from posttrain.sandbox.inside.values import Channel, Gone, Unsupported, form, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 QUESTIONS, ANSWERS = 5, 6
 SOLUTION = "solution"
@@ -45,7 +46,7 @@ def worker(payload: Mapping[str, Any], ready: Callable[[], None]) -> None:
     if payload.get("source") is not None:
         problem = load(payload["source"], scope)
     else:
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+        sys.path.insert(0, os.getcwd())
         problem = None
     channel.write({"loaded": problem})
     held: list[Any] = []
@@ -59,9 +60,8 @@ def worker(payload: Mapping[str, Any], ready: Callable[[], None]) -> None:
 
 def load(source: str, scope: dict[str, Any]) -> str | None:
     """Run a program as the module `solution`; what went wrong, in a line."""
-    module = types.ModuleType(SOLUTION)
+    module = type(sys)(SOLUTION)
     sys.modules[SOLUTION] = module
-    linecache.cache["solution.py"] = (len(source), None, source.splitlines(keepends=True), "solution.py")
     try:
         exec(compile(source, "solution.py", "exec"), vars(module))
     except BaseException as error:  # also SystemExit: a solution that ends the process while it is loaded is none
