@@ -121,7 +121,7 @@ def episode_metrics(groups: Sequence[Group]) -> dict[str, float]:
     return {
         "episode/turns": fmean(turns),
         "episode/calls": fmean(calls),
-        **{f"episode/{ending}": count / len(played) for ending, count in sorted(endings.items())},
+        **{f"ended/{ending}": count / len(played) for ending, count in sorted(endings.items())},
     }
 
 
