@@ -21,7 +21,8 @@ def broken(task: Task) -> list[str]:
     gold = task.metadata.get("gold")
     if not isinstance(gold, str):
         return []
-    return [BREAK[constraint.kind](gold, constraint) for constraint in of_task(task) if constraint.kind in BREAK]
+    sure = [each for each in of_task(task) if each.kind in BREAK and (each.at_least or each.kind not in ONLY_TOO_FEW)]
+    return [BREAK[each.kind](gold, each) for each in sure]
 
 
 def counted(more: str, fewer: Callable[[str], str]) -> Callable[[str, Constraint], str]:
@@ -33,12 +34,21 @@ def counted(more: str, fewer: Callable[[str], str]) -> Callable[[str, Constraint
     return changed
 
 
+def more_items(gold: str, constraint: Constraint) -> str:
+    """Items that go on counting, since a list out of order has no items and so not too many."""
+    if constraint.at_most is None:
+        return _marks.sub("", gold)
+    first = len(re.findall(r"^\d+[.)]", gold, flags=re.M)) + 1
+    return gold + "".join(f"\n{number}. more" for number in range(first, constraint.at_most + 2))
+
+
 def without_words(gold: str, constraint: Constraint) -> str:
     for text in constraint.texts or (constraint.text,):
         gold = phrase(text.strip()).sub("", gold)
     return gold
 
 
+ONLY_TOO_FEW = ("sections", "parts", "placeholders", "highlights")  # whose change takes away, which no upper bound minds
 BREAK: dict[str, Callable[[str, Constraint], str]] = {
     "words": lambda gold, c: (
         gold + " more" * ((c.at_most or 0) + 1) if c.at_most else " ".join(gold.split()[: (c.at_least or 1) - 1])
@@ -46,7 +56,7 @@ BREAK: dict[str, Callable[[str, Constraint], str]] = {
     "sentences": counted(" And so on.", lambda gold: ""),
     "paragraphs": counted("\n\nAnd more.", lambda gold: ""),
     "bullets": counted("\n- more", lambda gold: _marks.sub("", gold)),
-    "items": counted("\n1. more", lambda gold: _marks.sub("", gold)),
+    "items": more_items,
     "sections": lambda gold, c: phrase(c.text).sub("Chapter", gold),
     "parts": lambda gold, c: gold.replace(c.text, " "),
     "placeholders": lambda gold, c: gold.replace("[", "("),
