@@ -15,6 +15,11 @@ from benchmarks.digest import digest, useful_tokens
 
 RANK, ALPHA = 16, 32
 CURVE_STEPS = 100
+ROOT = Path(__file__).resolve().parent.parent
+LENGTHS = ROOT / "benchmarks" / "data" / "lengths.json"
+SYSTEM = "You are a careful assistant. Think aloud, step by step, and then give the answer as one number."
+PROMPT_SETS = ("word_problems", "derivations", "lookup", "arithmetic")
+PAIR_SETS = ("word_problems", "derivations", "lookup", "retrieval")
 SFT_SETS = ("dialogue", "derivations", "retrieval", "lookup", "word_problems")
 
 
@@ -79,7 +84,136 @@ def adapter(model: Path, folder: Path) -> Path:
     return place
 
 
-CASES: dict[str, Callable[..., dict[str, Any]]] = {"sft": sft}
+def pairs_of(count: int, model: Path) -> list[dict[str, dict[str, list[int]]]]:
+    """Preferences over one prompt each: the right answer, and the right answer to the next problem of the same set."""
+    from dataclasses import replace
+
+    from transformers import AutoTokenizer
+
+    from posttrain import chat
+    from posttrain.data.builtin import demonstrations
+
+    renderer = chat.renderer(AutoTokenizer.from_pretrained(model))
+
+    def encoded(example: Any) -> dict[str, list[int]]:
+        tokens, mask = renderer.example(example)
+        end = max(place for place, counted in enumerate(mask) if counted) + 1  # what follows the answer is never scored
+        return {"tokens": list(tokens[:end]), "mask": list(mask[:end])}
+
+    each = -(-count // len(PAIR_SETS))
+    found = []
+    for name in PAIR_SETS:
+        right = demonstrations(name, count=each, seed=1)
+        wrong = [
+            replace(own, messages=(*own.messages[:-1], other.messages[-1]))
+            for own, other in zip(right, [*right[1:], right[0]], strict=True)
+        ]
+        found.append([{"chosen": encoded(a), "rejected": encoded(b)} for a, b in zip(right, wrong, strict=True)])
+    return [pair for together in zip(*found, strict=True) for pair in together][:count]
+
+
+def dpo(model: Path, folder: Path, *, batch: int, steps: int) -> dict[str, Any]:
+    """A batch of pairs to warm up on and `steps` batches that are timed."""
+    pairs = pairs_of(batch * (1 + steps), model)
+    timed = [pairs[batch * step : batch * (step + 1)] for step in range(1, 1 + steps)]
+    answers = [[(pair[side]["tokens"], pair[side]["mask"]) for pair in step for side in ("chosen", "rejected")] for step in timed]
+    return {
+        "pairs": pairs,
+        "batch": batch,
+        "steps": steps,
+        "units": batch * steps,
+        "tokens": [useful_tokens(rows) for rows in answers],
+        "loss_tokens": [sum(sum(mask) for _, mask in rows) for rows in answers],
+        "digest": digest((pair[side]["tokens"], pair[side]["mask"]) for pair in pairs[:batch] for side in ("chosen", "rejected")),
+        "adapter": str(adapter(model, folder)),
+        "rank": RANK,
+        "alpha": ALPHA,
+        "beta": 0.1,
+        "learning_rate": 5e-5,
+    }
+
+
+def questions(count: int) -> list[list[dict[str, str]]]:
+    """Prompts as messages, a few kinds in turn, with one system message."""
+    from posttrain.data.builtin import tasks
+
+    each = -(-count // len(PROMPT_SETS))
+    found = [tasks(name, count=each, seed=2) for name in PROMPT_SETS]
+    together = [task for turn in zip(*found, strict=True) for task in turn][:count]
+    users = [[message for message in task.messages if message.role == "user"][-1] for task in together]
+    return [[{"role": "system", "content": SYSTEM}, {"role": "user", "content": user.content}] for user in users]
+
+
+def prompt_ids(messages: list[list[dict[str, str]]], model: Path) -> list[list[int]]:
+    from transformers import AutoTokenizer
+
+    from posttrain import chat
+    from posttrain.core.types import Message
+
+    renderer = chat.renderer(AutoTokenizer.from_pretrained(model))
+    return [list(renderer.prompt([Message(turn["role"], turn["content"]) for turn in turns])) for turns in messages]  # type: ignore[arg-type]
+
+
+def generation(model: Path, folder: Path, *, prompts: int, samples: int, new: int = 0) -> dict[str, Any]:
+    """`samples` rows a prompt; each writes `new` tokens, or as many as a recorded answer had."""
+    ids = prompt_ids(questions(prompts), model)
+    recorded = json.loads(LENGTHS.read_text())["lengths"] if not new else []
+    lengths = [
+        [new] * samples if new else [recorded[(p * samples + s) % len(recorded)] for s in range(samples)] for p in range(prompts)
+    ]
+    digested = digest((prompt, [0] * len(prompt)) for prompt in ids)
+    return {"prompts": ids, "lengths": lengths, "units": sum(map(sum, lengths)), "digest": digested}
+
+
+def rounds(model: Path, folder: Path, *, prompts: int, samples: int, new: int) -> dict[str, Any]:
+    """A round of reinforcement learning: prompts as messages, which TRL encodes itself, and what they must come to."""
+    messages = questions(prompts)
+    ids = prompt_ids(messages, model)
+    return {
+        "messages": messages,
+        "prompt_tokens": sum(map(len, ids)),
+        "samples": samples,
+        "new": new,
+        "units": 1,
+        "digest": digest((prompt, [0] * len(prompt)) for prompt in ids),
+        "adapter": str(adapter(model, folder)),
+        "rank": RANK,
+        "alpha": ALPHA,
+        "beta": 0.02,
+        "learning_rate": 1e-5,
+    }
+
+
+def start(model: Path, folder: Path) -> dict[str, Any]:
+    """A toy model, rows to train it on, and a recipe: what the command lines are given."""
+    from posttrain.models.load import resolve
+
+    toy, place = resolve("toy"), folder / "start"
+    place.mkdir(exist_ok=True)
+    turns = [({"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"{n}"}) for n in range(64)]
+    (place / "train.jsonl").write_text("".join(json.dumps({"messages": pair}) + "\n" for pair in turns))
+    recipe = {
+        "name": "start",
+        "source": "made for a benchmark",
+        "tradeoff": "none",
+        "model": str(toy),
+        "stages": [
+            {"id": "train", "kind": "sft", "model": "base", "data": [{"source": "./train.jsonl"}], "steps": 20, "batch_size": 8},
+        ],
+    }
+    (place / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
+    programs = ROOT / ".venv/bin/posttrain", ROOT / ".venv-trl/bin/trl"
+    places = {"model": str(toy), "data": str(place), "recipe": str(place / "recipe.yaml")}
+    return {"places": {**places, "posttrain": str(programs[0]), "trl": str(programs[1])}, "units": 1, "digest": ""}
+
+
+CASES: dict[str, Callable[..., dict[str, Any]]] = {
+    "sft": sft,
+    "dpo": dpo,
+    "generation": generation,
+    "rounds": rounds,
+    "start": start,
+}
 """How each case is made, by its name."""
 
 

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TOLERANCE = 0.01
+ROUND_TOLERANCE = 0.05
+CLEAR = 0.3
+"""Nats by which fp32's likeliest token must lead for bf16 to have to agree."""
 NOISE_FLOOR = 2e-3
 CLASS = {"compute": "bfloat16", "masters": "float32"}
 """Products in bf16, trained weights and their optimizer state in fp32."""
@@ -24,15 +27,55 @@ def first_step(arm: str, found: Mapping[str, Any], reference: Mapping[str, Any],
     for name, given in ((arm, found), ("the reference", reference)):
         if given["digest"] != expected:
             wrong.append(f"{name} was given other ids, masks or another order than the case has")
-    for key, wanted in CLASS.items():
-        if (has := found["precision"][key]) != wanted:
-            wrong.append(f"{arm} keeps {key} in {has}, not {wanted}: another precision class")
+    wrong += other_precision(arm, found)
     for name in ("loss", "grad_norm"):
-        apart = abs(found[name] / reference[name] - 1)
-        if not apart <= TOLERANCE:
-            values = f"{found[name]:.5f}, the fp32 reference's {reference[name]:.5f} ({apart:.1%} apart)"
-            wrong.append(f"{arm}: {name} of the first step is {values}")
+        wrong += too_far(arm, name, found, reference, TOLERANCE)
     return wrong
+
+
+def first_tokens(arm: str, found: Mapping[str, Any], reference: Mapping[str, Any], expected: str) -> list[str]:
+    """For programs that only write: the likeliest first token after each prompt is fp32's, wherever fp32 is clear about it."""
+    wrong = [f"{arm} was given other prompts than the case has"] if found["digest"] != expected else []
+    if found["precision"]["compute"] != CLASS["compute"]:
+        wrong.append(f"{arm} computes in {found['precision']['compute']}, not {CLASS['compute']}: another precision class")
+    rows = zip(found["first_tokens"], reference["first_tokens"], reference["leads"], strict=True)
+    differ = [number for number, (own, right, lead) in enumerate(rows) if own != right and lead > CLEAR]
+    if differ:
+        wrong.append(
+            f"{arm}: the likeliest first token differs from fp32's after {len(differ)} prompts, the first is number {differ[0]}"
+        )
+    return wrong
+
+
+def first_round(arm: str, found: Mapping[str, Any], reference: Mapping[str, Any], expected: str) -> list[str]:
+    """For rounds of sampling and training: the prompts, the precision, and the gradient norm on what the program itself wrote.
+
+    There is no loss to compare: with advantages that sum to 0 it is near 0. The norm may be further off than in SFT, because
+    advantages of both signs cancel, and because ours weighs tokens by the trainer's over the sampler's probability.
+    """
+    wrong = [f"{arm} was given other prompts than the case has"] if found["digest"] != expected else []
+    wrong += other_precision(arm, found)
+    return wrong + too_far(arm, "grad_norm", found, reference, ROUND_TOLERANCE)
+
+
+def other_precision(arm: str, found: Mapping[str, Any]) -> list[str]:
+    kept = found["precision"]
+    return [
+        f"{arm} keeps {key} in {kept[key]}, not {wanted}: another precision class"
+        for key, wanted in CLASS.items()
+        if kept[key] != wanted
+    ]
+
+
+def too_far(arm: str, name: str, found: Mapping[str, Any], reference: Mapping[str, Any], tolerance: float) -> list[str]:
+    apart = abs(found[name] / reference[name] - 1)
+    if apart <= tolerance:
+        return []
+    return [f"{arm}: {name} of the first step is {found[name]:.5f}, the fp32 reference's {reference[name]:.5f} ({apart:.1%} apart)"]
+
+
+GATES = {"sft": first_step, "dpo": first_step, "generation": first_tokens, "rounds": first_round}
+"""The check of each kind of case."""
 
 
 def apart(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from benchmarks.lanes import Arm, Lane
 
 HOT = ("algorithms", "chat", "core", "generation", "models", "rollouts", "training")
 """Packages of posttrain that the measured programs spend their time in."""
+
+LEFT_OUT = ("curve", "rollouts", "first_tokens")
+"""Of a record, what only the gate reads."""
 
 Say = Callable[[str], None]
 Run = Callable[[str, str, dict[str, Any], Path], dict[str, Any]]
@@ -44,22 +47,40 @@ class NotTheSame(Exception):
 
 
 def measure(name: str, lane: Lane, session: Session) -> dict[str, Any]:
-    """The lane's results, all blocks done."""
-    case = case_file(
-        lane.case, session.model, session.out / "cases", **(dict(lane.quick) if session.quick and lane.quick else dict(lane.sizes))
-    )
+    """The lane's results, all blocks done. Raises NotTheSame, or WorkerFailed for a program that the lane cannot do without."""
+    work = Work(name, lane, session, sized_case(lane, session))
     place = session.out / f"{name}.json"
-    results = opened(place, fingerprint(lane, case), session.say)
+    results = opened(place, fingerprint(lane, work.case), session.say)
     results |= {"lane": name, "title": lane.title, "unit": lane.unit}
-    arms = chosen(name, lane, case, results, place, session)
-    if lane.reference and "gate" not in results:
-        results["gate"] = passed(name, lane, arms, case, session)
-        keep(place, results)
+    arms = prepared(work, results, place)
     wanted = session.blocks or (1 if session.quick else lane.blocks)
     for number in range(len(results["blocks"]), wanted):
-        results["blocks"].append(block(name, lane, arms, case, session, f"{number + 1} of {wanted}"))
+        results["blocks"].append(block(work, arms, f"{number + 1} of {wanted}"))
         keep(place, results)
     return results
+
+
+def sized_case(lane: Lane, session: Session) -> Path:
+    sizes = lane.quick if session.quick and lane.quick else lane.sizes
+    return case_file(lane.case, session.model, session.out / "cases", **sizes)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One lane in one session, with its case."""
+
+    name: str
+    lane: Lane
+    session: Session
+    case: Path
+
+    def start(self, worker: str, python: str, label: str, **specification: Any) -> dict[str, Any]:
+        """One fresh process; its files are in a folder of the arm's own."""
+        folder = self.session.out / "work" / self.name / label
+        return self.session.run(worker, python, {"case": str(self.case), "seconds": 0, "settings": {}, **specification}, folder)
+
+    def arm(self, label: str, arm: Arm, **specification: Any) -> dict[str, Any]:
+        return self.start(arm.worker, arm.python, label, settings=dict(arm.settings), **specification)
 
 
 def opened(place: Path, found: dict[str, str], say: Say) -> dict[str, Any]:
@@ -100,84 +121,109 @@ def hashed(parts: Any) -> str:
     return found.hexdigest()[:12]
 
 
-def specification(arm: Arm, case: Path, seconds: float, **more: Any) -> dict[str, Any]:
-    return {"case": str(case), "settings": dict(arm.settings), "seconds": seconds, **more}
-
-
-def chosen(name: str, lane: Lane, case: Path, results: dict[str, Any], place: Path, session: Session) -> dict[str, Arm]:
-    """The arms with their settings: where a peer has settings to choose among, each is run once and the fastest kept."""
-    arms = {}
+def prepared(work: Work, results: dict[str, Any], place: Path) -> dict[str, Arm]:
+    """The arms with their final settings, each through the gate. Every check is kept as soon as it is done."""
+    lane, session = work.lane, work.session
+    arms: dict[str, Arm] = {}
+    skipped = results.setdefault("skipped", {})
     for label, arm in lane.arms.items():
-        if arm.tuning:
-            swept = results.setdefault("swept", {}).setdefault(label, [])
-            tries = arm.tuning[:1] if session.quick else arm.tuning
-            for settings in tries[len(swept) :] if len(tries) > 1 else ():
-                tried = Arm(arm.worker, arm.python, {**arm.settings, **settings})
-                record = attempt(name, label, tried, case, session)
-                swept.append({"settings": dict(settings), "cost": record and cost(record), "peak_gb": record and record["peak_gb"]})
-                session.say(f"{name}: {label} with {shown(settings)}: {rate_text(record, lane)}")
-                keep(place, results)
-            finished = [each for each in swept if each["cost"]]
-            best = min(finished, key=lambda each: each["cost"])["settings"] if finished else dict(tries[0])
-            arm = Arm(arm.worker, arm.python, {**arm.settings, **best})
-        arms[label] = arm
+        if session.quick and (f"{label}-tuned" in lane.arms or arm.optional):
+            continue
+        if label in skipped:
+            session.say(f"{work.name}: without {label}: {skipped[label]}")
+            continue
+        if not processes.PYTHONS[arm.python].exists():
+            if not arm.optional:
+                raise processes.WorkerFailed(
+                    f"{label} needs {processes.PYTHONS[arm.python].parent.parent.name}. Run: make bench-setup"
+                )
+            session.say(f"{work.name}: without {label}, which is not installed (make bench-setup-{arm.python})")
+            continue
+        found = [checked(work, label, candidate, results, place) for candidate in candidates(arm, session.quick)]
+        passed = [each for each in found if not each["wrong"]]
+        if passed:
+            best = min(passed, key=lambda each: each["cost"])
+            arms[label] = replace(arm, settings=best["settings"])
+        elif arm.optional:
+            skipped[label] = "; ".join(found[0]["wrong"])
+            keep(place, results)
+            session.say(f"{work.name}: without {label}: {skipped[label]}")
+        else:
+            raise NotTheSame(
+                f"{work.name}: not the same work.\n  " + "\n  ".join(wrong for each in found for wrong in each["wrong"])
+            )
     results["settings"] = {label: dict(arm.settings) for label, arm in arms.items()}
+    keep(place, results)
     return arms
 
 
-def attempt(name: str, label: str, arm: Arm, case: Path, session: Session) -> dict[str, Any] | None:
-    """A run of a sweep; one that fails is no candidate."""
+def candidates(arm: Arm, quick: bool) -> list[Arm]:
+    """The arm with each of the settings that a sweep tries."""
+    tuning = (arm.tuning[:1] if quick else arm.tuning) or ({},)
+    return [replace(arm, settings={**arm.settings, **settings}) for settings in tuning]
+
+
+def checked(work: Work, label: str, arm: Arm, results: dict[str, Any], place: Path) -> dict[str, Any]:
+    """One short run through the gate: what is wrong with it, and what it costs. Done once for the same settings."""
+    checks = results.setdefault("checks", {}).setdefault(label, [])
+    for known in checks:
+        if known["settings"] == dict(arm.settings):
+            return dict(known)
+    found: dict[str, Any] = {"settings": dict(arm.settings), "wrong": []}
     try:
-        return session.run(arm.worker, arm.python, specification(arm, case, 1), session.out / "work" / name / label)
+        record = work.arm(label, arm)
+        found |= {key: record[key] for key in ("loss", "grad_norm", "precision", "peak_gb", "versions") if key in record}
+        found["cost"] = cost(record)
+        if work.lane.reference:
+            expected = json.loads(work.case.read_text())["digest"]
+            known = reference(work, label, arm, results)
+            found["wrong"] = gate.GATES[work.lane.case](label, record, known, expected)
+            found["reference"] = {key: known[key] for key in ("loss", "grad_norm") if key in known}
+        work.session.say(f"{work.name}: {label} ({shown(arm.settings)}): {rate_text(record, work.lane)}; {verdict(found)}")
     except processes.WorkerFailed as failed:
-        session.say(str(failed).splitlines()[-1])
-        return None
+        found["wrong"] = [f"it did not run: {str(failed).strip().splitlines()[-1]}"]
+        work.session.say(f"{work.name}: {label} ({shown(arm.settings)}): {failed}")
+    checks.append(found)
+    keep(place, results)
+    return found
 
 
-def passed(name: str, lane: Lane, arms: Mapping[str, Arm], case: Path, session: Session) -> dict[str, Any]:
-    """The parity gate. Raises NotTheSame."""
-    assert lane.reference is not None
-    expected = json.loads(case.read_text())["digest"]
-    first = next(iter(arms.values()))
-    folder = session.out / "work" / name
-    reference = session.run(
-        lane.reference, "ours", specification(Arm(lane.reference, "ours", first.settings), case, 0), folder / "reference"
-    )
-    wrong, found = [], {}
-    for label, arm in arms.items():
-        record = session.run(arm.worker, arm.python, specification(arm, case, 0), folder / label)
-        wrong += gate.first_step(label, record, reference, expected)
-        found[label] = {key: record[key] for key in ("digest", "loss", "grad_norm", "precision")}
-        session.say(f"{name}: {label} first step: loss {record['loss']:.5f}, gradient norm {record['grad_norm']:.5f}")
-    if wrong:
-        raise NotTheSame(f"{name}: the programs do not do the same work.\n  " + "\n  ".join(wrong))
-    session.say(f"{name}: parity with fp32 (loss {reference['loss']:.5f}, gradient norm {reference['grad_norm']:.5f})")
-    return {"reference": {key: reference[key] for key in ("loss", "grad_norm")}, "arms": found}
+def reference(work: Work, label: str, arm: Arm, results: dict[str, Any]) -> dict[str, Any]:
+    """The plain fp32 computation: once a lane, or of each program's own samples where it writes them itself."""
+    assert work.lane.reference is not None
+    settings = {"full": bool(arm.settings.get("full"))}
+    if work.lane.case == "rounds":
+        rollouts = work.session.out / "work" / work.name / label / "record.json"
+        return work.start(work.lane.reference, "ours", f"{label}-reference", settings=settings, rollouts=str(rollouts))
+    if "reference" not in results:
+        results["reference"] = work.start(work.lane.reference, "ours", "reference", settings=settings)
+    found: dict[str, Any] = results["reference"]
+    return found
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    if found["wrong"]:
+        return "; ".join(found["wrong"])
+    figures = [f"{key} {found[key]:.5f} (fp32 {known:.5f})" for key, known in found.get("reference", {}).items()]
+    return ", ".join(["the same work", *figures])
 
 
 def order(labels: Sequence[str]) -> list[str]:
     return [*labels, *reversed(labels)]
 
 
-def block(name: str, lane: Lane, arms: Mapping[str, Arm], case: Path, session: Session, number: str) -> dict[str, Any]:
+def block(work: Work, arms: Mapping[str, Arm], number: str) -> dict[str, Any]:
     """All arms forwards and backwards, and the roofline between."""
-    runs: list[dict[str, Any]] = []
+    lane, session = work.lane, work.session
     seconds = lane.seconds if session.seconds is None else session.seconds
-    folder = session.out / "work" / name
+    runs: list[dict[str, Any]] = []
     bound: dict[str, Any] = {}
-    labels = order(list(arms))
-    for place, label in enumerate(labels):
+    for place, label in enumerate(order(list(arms))):
         if lane.bound and place == len(arms):
-            bound = session.run(
-                "roofline",
-                "ours",
-                {"case": str(case), "bound": lane.bound, "settings": dict(arms["ours"].settings)},
-                folder / "roofline",
-            )
-        arm = arms[label]
-        record = session.run(arm.worker, arm.python, specification(arm, case, seconds), folder / label)
-        runs.append({"arm": label, **record})
-        session.say(f"{name}: block {number}: {label:<12} {rate_text(record, lane)}, {record['peak_gb']:.1f} GiB")
+            bound = work.start("roofline", "ours", "roofline", bound=lane.bound, settings=dict(arms["ours"].settings))
+        record = work.arm(label, arms[label], seconds=seconds)
+        runs.append({"arm": label, **{key: value for key, value in record.items() if key not in LEFT_OUT}})
+        session.say(f"{work.name}: block {number}: {label:<14} {rate_text(record, lane)}, {record['peak_gb']:.2f} GiB")
     return {"runs": runs, "roofline": bound, "ended": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
@@ -191,4 +237,4 @@ def rate_text(record: Mapping[str, Any] | None, lane: Lane) -> str:
 
 
 def shown(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
+    return ", ".join(f"{key} {value}" for key, value in settings.items() if key != "command") or "as it comes"

@@ -1,4 +1,4 @@
-"""Results -> rows: the ratio to each peer with its interval, the rates, the memory, the share of the bound."""
+"""Results -> lines: the ratio to each peer with its interval, the rates, the memory, the share of the bound."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from benchmarks.lanes import LANES, Lane
 from benchmarks.statistics import Ratio, log_ratio, ratio
 
+CLEARLY = 1.05
+"""The lower end of an interval that is called ahead."""
+
 
 @dataclass(frozen=True)
 class Line:
-    """Ours beside one peer in one lane. `share` is ours of the bound; `memory` is our peak over theirs."""
+    """Ours beside one peer in one lane. `memory` is our peak over theirs; `share` is of the bound that our rate reaches."""
 
     lane: str
-    title: str
     peer: str
     unit: str
     ours: float
@@ -26,20 +28,14 @@ class Line:
     our_gb: float
     their_gb: float
     share: float | None
-    reach: float | None
-
-    @property
-    def verdict(self) -> str:
-        """Whether the whole interval is where it should be."""
-        if self.reach is None:
-            return ""
-        return "reached" if self.ratio.value >= self.reach else "behind"
 
 
 def of(block: Mapping[str, Any], arm: str, key: str) -> list[float]:
     """One figure of an arm's runs in a block; `cost` is seconds a unit."""
     runs = [run for run in block["runs"] if run["arm"] == arm]
-    return [run["seconds"] / run["work"] if key == "cost" else run[key] for run in runs]
+    if key == "cost":
+        return [run["seconds"] / run["work"] for run in runs]
+    return [run.get("command_peak_gb", run["peak_gb"]) for run in runs]
 
 
 def share_of_bound(results: Mapping[str, Any], arm: str = "ours") -> float | None:
@@ -53,65 +49,71 @@ def share_of_bound(results: Mapping[str, Any], arm: str = "ours") -> float | Non
 
 
 def lines(results: Mapping[str, Any], lane: Lane) -> list[Line]:
+    """One for each peer that took part in every block."""
     ours, *peers = lane.arms
     blocks = results["blocks"]
-    found = []
-    for peer in peers:
-        if not all(of(block, peer, "cost") for block in blocks):
-            continue
-
-        def rate(arm: str) -> float:
-            return 1 / statistics.median(value for block in blocks for value in of(block, arm, "cost"))
-
-        def peak(arm: str) -> float:
-            return max(value for block in blocks for value in of(block, arm, "peak_gb"))
-
-        costs = ratio([log_ratio(of(block, ours, "cost"), of(block, peer, "cost")) for block in blocks])
-        memory = ratio([log_ratio(of(block, peer, "peak_gb"), of(block, ours, "peak_gb")) for block in blocks])
-        share, reach = share_of_bound(results), lane.reach.get(peer)
-        found.append(
-            Line(
-                results["lane"],
-                lane.title,
-                peer,
-                lane.unit,
-                rate(ours),
-                rate(peer),
-                costs,
-                memory,
-                peak(ours),
-                peak(peer),
-                share,
-                reach,
-            )
-        )
-    return found
+    present = [peer for peer in peers if blocks and all(of(block, peer, "cost") for block in blocks)]
+    return [line(results, lane, ours, peer) for peer in present]
 
 
-HEADS = ("lane", "peer", "ours /s", "peer /s", "ratio (95 %)", "reach", "memory", "of bound")
+def line(results: Mapping[str, Any], lane: Lane, ours: str, peer: str) -> Line:
+    blocks = results["blocks"]
+
+    def rate(arm: str) -> float:
+        return 1 / statistics.median(value for block in blocks for value in of(block, arm, "cost"))
+
+    def peak(arm: str) -> float:
+        return max(value for block in blocks for value in of(block, arm, "memory"))
+
+    costs = ratio([log_ratio(of(block, ours, "cost"), of(block, peer, "cost")) for block in blocks])
+    memory = ratio([log_ratio(of(block, peer, "memory"), of(block, ours, "memory")) for block in blocks])
+    share = share_of_bound(results)
+    return Line(results["lane"], peer, lane.unit, rate(ours), rate(peer), costs, memory, peak(ours), peak(peer), share)
 
 
-def cells(line: Line) -> tuple[str, ...]:
-    found = line.ratio
-    return (
-        line.lane,
-        line.peer,
-        f"{line.ours:.4g}",
-        f"{line.theirs:.4g}",
-        f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})",
-        f"{line.reach:g} {line.verdict}" if line.reach else "",
-        f"{line.memory.value:.2f} ({line.our_gb:.1f}/{line.their_gb:.1f} GiB)",
-        f"{line.share:.0%}" if line.share is not None else "",
-    )
+def verdict(found: Ratio, reach: float | None) -> str:
+    """Where the ratio lies: at or above what was to be reached, ahead, not to be told apart, behind."""
+    if reach is not None and found.value >= reach:
+        return "reached"
+    if found.low > CLEARLY:
+        return "ahead"
+    return "behind" if found.high < 1 else "even"
 
 
-def text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows under HEADS, in columns."""
-    table = [HEADS, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(HEADS))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
+HEADS = ("lane", "peer", "ours", "peer's", "unit", "ratio (95 %)", "to reach", "memory", "of bound")
+
+
+def cells(found: Line, lane: Lane) -> tuple[str, ...]:
+    reach, speed = lane.reach.get(found.peer), found.ratio
+    wanted = f"{reach:.3g}: {verdict(speed, reach)}" if reach else ""
+    if lane.at_most is not None:
+        wanted = f"≤ {lane.at_most:g} s: " + ("reached" if 1 / found.ours <= lane.at_most else "missed")
+    memory = f"{found.memory.value:.2f} ({found.our_gb:.1f} / {found.their_gb:.1f} GiB)"
+    if lane.memory is not None:
+        memory += f" ≤ {lane.memory:g}: " + ("reached" if found.memory.value <= lane.memory else "missed")
+    share = f"{found.share:.0%}" if found.share is not None else ""
+    if lane.share is not None and found.share is not None:
+        share += f" ≥ {lane.share:.0%}: " + ("reached" if found.share >= lane.share else "missed")
+    ratios = f"{speed.value:.2f} ({speed.low:.2f} to {speed.high:.2f})"
+    return (found.lane, found.peer, f"{found.ours:.4g}", f"{found.theirs:.4g}", f"{found.unit}/s", ratios, wanted, memory, share)
+
+
+def rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Of all lanes with at least one whole block."""
+    return [cells(each, LANES[name]) for name, results in found.items() for each in lines(results, LANES[name])]
+
+
+def text(table: Sequence[Sequence[str]]) -> str:
+    """Under HEADS, in columns."""
+    all_rows = [HEADS, *table]
+    widths = [max(len(row[column]) for row in all_rows) for column in range(len(HEADS))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in all_rows)
+
+
+def markdown(table: Sequence[Sequence[str]], heads: Sequence[str] = HEADS) -> str:
+    all_rows = [heads, ["---"] * len(heads), *table]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in all_rows)
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of all lanes that have at least one whole block."""
-    return text([cells(line) for name, results in found.items() if results["blocks"] for line in lines(results, LANES[name])])
+    return text(rows(found))

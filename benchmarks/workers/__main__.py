@@ -11,8 +11,23 @@ from pathlib import Path
 
 WORKERS = {
     "ours-sft": "ours_training:sft",
+    "ours-dpo": "ours_training:dpo",
+    "ours-generate": "ours_generation:generate",
+    "ours-grpo": "ours_rounds:grpo",
+    "ours-ppo": "ours_rounds:ppo",
     "reference-sft": "reference:sft",
+    "reference-dpo": "reference:dpo",
+    "reference-generate": "reference:generate",
+    "reference-rounds": "reference:rounds",
     "trl-sft": "trl_training:sft",
+    "trl-dpo": "trl_training:dpo",
+    "trl-grpo": "trl_rounds:grpo",
+    "transformers-generate": "generation:generate",
+    "transformers-continuous": "generation:continuous",
+    "vllm-generate": "generation:vllm",
+    "command": "commands:first_line",
+    "growth": "growth:measure",
+    "natural-lengths": "ours_generation:natural_lengths",
     "roofline": "roofline:rates",
 }
 """Every worker, by the name a lane calls it; `module:function` beside this file."""

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from benchmarks.digest import digest
 
+FP32 = {"compute": "float32", "masters": "float32"}
+
 
 def plain_model(case: dict[str, Any], full: bool) -> tuple[nn.Module, list[Tensor]]:
     """The model in fp32 and the tensors that are trained."""
@@ -61,4 +63,56 @@ def sft(specification: dict[str, Any]) -> dict[str, Any]:
         term.backward()
         loss += term.item()
     seen = digest((row["tokens"], row["mask"]) for row in rows)
-    return {"digest": seen, "loss": loss, "grad_norm": norm_of(trained), "precision": {"compute": "float32", "masters": "float32"}}
+    return {"digest": seen, "loss": loss, "grad_norm": norm_of(trained), "precision": FP32}
+
+
+def dpo(specification: dict[str, Any]) -> dict[str, Any]:
+    """DPO (arXiv:2305.18290, equation 7) of the first batch; the reference is the model with its adapter's hooks removed."""
+    case = json.loads(Path(specification["case"]).read_text())
+    pairs = case["pairs"][: case["batch"]]
+    plain, _ = plain_model(case, full=True)
+    sides = ("chosen", "rejected")
+    with torch.no_grad():
+        before = [[logprobs(plain, pair[side]["tokens"], pair[side]["mask"]).sum() for side in sides] for pair in pairs]
+    model, trained = plain_model(case, full=False)
+    loss = 0.0
+    for pair, reference in zip(pairs, before, strict=True):
+        chosen, rejected = (
+            logprobs(model, pair[side]["tokens"], pair[side]["mask"]).sum() - known
+            for side, known in zip(sides, reference, strict=True)
+        )
+        term = -F.logsigmoid(case["beta"] * (chosen - rejected)) / len(pairs)
+        term.backward()
+        loss += term.item()
+    seen = digest((pair[side]["tokens"], pair[side]["mask"]) for pair in pairs for side in sides)
+    return {"digest": seen, "loss": loss, "grad_norm": norm_of(trained), "precision": FP32}
+
+
+@torch.no_grad()
+def generate(specification: dict[str, Any]) -> dict[str, Any]:
+    """The likeliest first token after each prompt, and how far the next one is behind (nats)."""
+    case = json.loads(Path(specification["case"]).read_text())
+    model, _ = plain_model(case, full=True)
+    ends = [model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].log_softmax(-1) for prompt in case["prompts"]]
+    best = [end.topk(2) for end in ends]
+    leads = [float(top.values[0] - top.values[1]) for top in best]
+    return {"digest": case["digest"], "first_tokens": [int(top.indices[0]) for top in best], "leads": leads, "precision": FP32}
+
+
+def rounds(specification: dict[str, Any]) -> dict[str, Any]:
+    """The gradient norm of a first round's update on the rollouts that a program itself wrote: every token's advantage times its
+    log-probability, a mean over all tokens (DAPO, arXiv:2503.14476), and the KL term k3 against the model without adapter."""
+    case = json.loads(Path(specification["case"]).read_text())
+    rollouts = json.loads(Path(specification["rollouts"]).read_text())["rollouts"]
+    plain, _ = plain_model(case, full=True)
+    model, trained = plain_model(case, full=False)
+    count = sum(sum(row["mask"]) for row in rollouts)
+    for row in rollouts:
+        with torch.no_grad():
+            reference = logprobs(plain, row["tokens"], row["mask"])
+        own = logprobs(model, row["tokens"], row["mask"])
+        apart = reference - own
+        k3 = apart.exp() - apart - 1
+        term = (case["beta"] * k3 - row["advantage"] * (own - own.detach()).exp()).sum() / count
+        term.backward()
+    return {"digest": case["digest"], "grad_norm": norm_of(trained), "precision": FP32}

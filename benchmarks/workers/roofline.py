@@ -91,7 +91,35 @@ def sft(case: dict[str, Any], config: dict[str, Any], settings: dict[str, Any]) 
     return {"seconds": seconds * case["steps"], "work": case["units"], "products": products}
 
 
-BOUNDS: dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], dict[str, Any]]] = {"sft": sft}
+def generation(case: dict[str, Any], config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Every prompt read once, then all rows decoded together, full all the time: a step is its products or the weights and the keys
+    and values that it reads (prompts once for all their samples), whichever takes longer."""
+    rows, prompt_tokens = sum(map(len, case["lengths"])), sum(map(len, case["prompts"]))
+    width, vocabulary = config["hidden_size"], config["vocab_size"]
+    prefill, products = timed([*layers(config, prompt_tokens), (len(case["prompts"]), width, vocabulary)])
+    steps = (case["units"] - rows) / rows
+    if not steps:
+        return {"seconds": prefill, "work": case["units"], "products": products}
+    decode, more = timed([*layers(config, rows), (rows, width, vocabulary)])
+    weights = 2 * (sum(inputs * outputs for _, inputs, outputs in layers(config, 1)) + width * vocabulary)
+    head = config.get("head_dim") or width // config["num_attention_heads"]
+    token = 4 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or config["num_attention_heads"]) * head
+    held = prompt_tokens + case["units"] / 2  # half of what is written in the end has been, on the mean
+    reading = (weights + token * held) / bandwidth()
+    return {
+        "seconds": prefill + steps * max(decode, reading),
+        "work": case["units"],
+        "products": products + more,
+        "reading": reading,
+        "step": decode,
+    }
+
+
+Bound = Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], dict[str, Any]]
+BOUNDS: dict[str, Bound] = {
+    "sft": sft,
+    "generation": generation,
+}
 
 
 def rates(specification: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,7 @@ layout that a sweep found best. Both train on the same rows in the same order, a
 
 from __future__ import annotations
 
-import ctypes
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from benchmarks.digest import digest
+from benchmarks.workers.peer import keep_memory
 from benchmarks.workers.stopwatch import Stopwatch
 
 Row = tuple[list[int], list[int]]
-
-
-def keep_memory() -> None:
-    """As posttrain.models.memory does, for a process that cannot import it."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(-4, 0)
-        ctypes.CDLL(None).mallopt(-1, -1)
 
 
 def prepare(settings: dict[str, Any]) -> None:
@@ -176,3 +168,52 @@ def sft(specification: dict[str, Any]) -> dict[str, Any]:
     first = watched.logs[0]
     found |= {"digest": digest(seen[: case["batch"]]), **first, "curve": [log["loss"] for log in watched.logs]}
     return {**found, **watch.record(case["units"])}
+
+
+def dpo(specification: dict[str, Any]) -> dict[str, Any]:
+    """DPOTrainer makes its own columns from text; the case's ids are put in their place. The reference's log-probabilities are
+    computed within each step (its default): computed before training they would be the same work outside of the watch."""
+    from trl import DPOConfig, DPOTrainer
+
+    began = time.perf_counter()
+    case, settings = json.loads(Path(specification["case"]).read_text()), specification["settings"]
+    prepare(settings)
+    watch = Stopwatch(case["steps"], specification["seconds"])
+    args = DPOConfig(**common(settings, case, specification["scratch"]), beta=case["beta"], max_length=None)
+    watched = Watched(watch, 0)
+    text = Dataset.from_dict({"prompt": ["a"] * 2, "chosen": ["b"] * 2, "rejected": ["c"] * 2})
+    trainer = DPOTrainer(
+        model=model_of(case, settings),
+        args=args,
+        train_dataset=text,
+        processing_class=AutoTokenizer.from_pretrained(case["model"]),
+        peft_config=lora_of(case, settings),
+        callbacks=[watched],
+    )
+    trainer.train_dataset = Dataset.from_list([columns(pair) for pair in ordered({**case, "rows": case["pairs"]}, watch, 0)])
+    start_from(trainer.model, case["adapter"])
+    seen: list[Row] = []
+    collate = trainer.data_collator
+
+    def collated(examples: list[Any]) -> Any:
+        batch = collate(examples)
+        if len(seen) < 2 * case["batch"]:
+            rows = [
+                (ids[kept.bool()].tolist(), wanted[kept.bool()].int().tolist())
+                for ids, kept, wanted in zip(batch["input_ids"], batch["attention_mask"], batch["completion_mask"], strict=True)
+            ]
+            half = len(rows) // 2  # all chosen, then all rejected
+            seen.extend(row for pair in zip(rows[:half], rows[half:], strict=True) for row in pair)
+        return batch
+
+    trainer.data_collator = collated
+    found = {"load_seconds": time.perf_counter() - began, "precision": precision(trainer.model, args)}
+    trainer.train()
+    return {**found, "digest": digest(seen[: 2 * case["batch"]]), **watched.logs[0], **watch.record(case["units"])}
+
+
+def columns(pair: dict[str, Any]) -> dict[str, list[int]]:
+    """A pair as DPOTrainer's collator takes it."""
+    start = pair["chosen"]["mask"].index(1)
+    chosen, rejected = pair["chosen"]["tokens"], pair["rejected"]["tokens"]
+    return {"prompt_ids": chosen[:start], "chosen_ids": chosen[start:], "rejected_ids": rejected[start:]}
