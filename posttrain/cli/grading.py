@@ -71,13 +71,21 @@ def list_graders(as_json: Json = False) -> None:
 
 
 def test(
-    kind: KindArgument,
+    kind: Annotated[str | None, typer.Argument(metavar="[GRADER]", help="One of `posttrain graders list`.")] = None,
     tasks: Annotated[str, typer.Option("--tasks", help="builtin:<set> or a file of tasks.")] = "builtin:arithmetic",
     count: Annotated[int, typer.Option("--count", min=1, help="How many tasks.")] = 20,
+    report: Annotated[
+        bool, typer.Option("--report", help="Instead: how often verifiers are wrong on labelled answers, and on which.")
+    ] = False,
     set_: GraderSet = None,
     as_json: Json = False,
 ) -> None:
     """Let a grader prove itself: gold passes; empty, garbage, and gold among other guesses fail. Exit code 3 if not."""
+    if report:
+        _report(kind, set_ or [], as_json)
+        return
+    if kind is None:
+        raise UserError("which grader?", fix="Name one of `posttrain graders list`, or ask for all with --report.")
     from posttrain.core.config import TaskSource
     from posttrain.data import load_tasks
     from posttrain.graders import selftest
@@ -93,6 +101,37 @@ def test(
         raise PromiseBroken(f"grader {kind} failed: {'; '.join(found.problems)}.", fix="Choose a stricter grader or setting.")
     if not found.tried and not as_json:
         print(f"{kind} does not decide what is correct, so there is nothing to try it with")
+
+
+def _report(kind: str | None, changes: list[str], as_json: bool) -> None:
+    """Error rates on the labelled sets, of one verifier or of all that have one."""
+    from posttrain.graders import error_rates
+
+    if changes:
+        raise UserError("--set does not go with --report.", fix="Leave it out: each labelled answer brings its own settings.")
+    found = [error_rates.report(each) for each in ([kind] if kind else error_rates.SETTINGS)]
+    if as_json:
+        print_json([each.to_json() for each in found])
+        return
+    rates = ("false_accepts", "false_rejects", "no_verdict")
+    rows = [
+        (each.kind, str(each.cases), *(_rate(getattr(each, name)) for name in rates), f"{each.checks_per_s:,.0f}") for each in found
+    ]
+    columns = ("verifier", "cases", "wrong accepted", "right rejected", "no verdict", "checks/s")
+    table(columns, rows, title="Verifiers on labelled answers (95 % intervals)", right=("cases", "checks/s"))
+    for each in found:
+        if each.exact_checks_per_s is not None:
+            print(f"{each.kind}: {each.exact_checks_per_s:,.0f} checks/s where text and plain numbers decide")
+        for case in each.failing:
+            wanted = "" if case["reference"] is None else f" for {case['reference']!r}"
+            print(harmless(f"{each.kind}: {case['fault']} ({case['trap']}) {case['text']!r}{wanted}: {case['explanation']}"))
+
+
+def _rate(interval: Any) -> str:
+    """`0 of 60 (0.0 to 6.0 %)`."""
+    if interval.value is None:
+        return "-"
+    return f"{round(interval.value * interval.n)} of {interval.n} ({100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
 
 
 def _config(kind: str, changes: list[str]) -> Any:

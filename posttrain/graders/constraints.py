@@ -18,7 +18,7 @@ from posttrain.graders.lookup_answer import normalise
 
 COMMAS = ",，、،"
 _word = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
-_abbreviations = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|No|approx)\.(?=\s)")
+_abbreviations = re.compile(r"(?:\b[A-Z]\.){2,}(?=\s+[a-z])|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|No|approx)\.(?=\s)")
 _stop = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
 _divider = re.compile(r"^\s*(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})$", re.M)
 _bullet = re.compile(r"^[ \t]*[-*•+][ \t]+\S", re.M)

@@ -3,7 +3,8 @@ r"""Answers that equal the reference and still answer nothing: the sum handed ba
 `What is 17 + 25?` answered by `17+25` is equal to 42 for any computer algebra, and so the first thing a policy would learn.
 Where the reference is a number, an answer made of plain numbers and signs alone is a calculation that was not carried out, and
 a fraction whose value is whole was not divided; roots, powers, factorials and logarithms stand. An expression that the question
-holds as it is counts as copied, and so does a number where the question asks for another form of it. Commands that math-verify
+holds as it is counts as copied, and so does a number where the question asks for another form of it; a fraction is in lowest
+terms where the question asks for them. Commands that math-verify
 drops while a reader sees something else (\phantom, \cancel, \not) are not part of an answer.
 Fails where the question holds its own answer in other words than the reference, as a choice among expressions does; and a task
 to factor or expand cannot tell how far an answer went: any equal expression that is not the question's own passes.
@@ -11,6 +12,7 @@ to factor or expand cannot tell how far an answer went: any equal expression tha
 
 from __future__ import annotations
 
+import math
 import re
 
 from posttrain.core.types import Task
@@ -22,6 +24,8 @@ _hiding = re.compile(
 _relations = re.compile(r"\\not\s*=")
 _plain_signs = re.compile(r"\\(?:times|cdot|div|frac)(?![a-zA-Z])")
 _two_numbers = re.compile(r"[\d)}!%]\s*(?:[-+*/]|\\times|\\cdot|\\div)\s*[-+({\d\\.]")
+_asks_for_lowest_terms = re.compile(r"\b(?:simplify|simplified|reduced?|lowest terms|simplest form)\b", re.I)
+_fraction = re.compile(r"^[-+]?(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})$")
 _asks_for_a_form = re.compile(r"\b(?:express|convert|write|rewrite|simplify|reduce|lowest|as an?|in the form|base)\b", re.I)
 _more_than_a_name = re.compile(r"[-+*/^\\!]|\d[A-Za-z]|[A-Za-z]\d")
 
@@ -37,6 +41,10 @@ def unfinished(task: Task, answer: str) -> str:
     if value is not None and not_worked_out(answer, whole=value.denominator == 1):
         return "the calculation was not carried out"
     question = next((message.content for message in reversed(task.messages) if message.role == "user"), "")
+    if _asks_for_lowest_terms.search(question) and (match := _fraction.match(exact.tidy(answer).replace(" ", ""))):
+        above, below = (int(digits) for digits in match.groups() if digits is not None)
+        if math.gcd(above, below) > 1:
+            return "the fraction is not in lowest terms"
     return "it is copied from the question" if copied(question, answer) else ""
 
 
