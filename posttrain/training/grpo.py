@@ -18,7 +18,7 @@ from posttrain.core.types import Group
 from posttrain.training.driver import Step
 from posttrain.training.policy import Policy
 from posttrain.training.rl_step import RlRow, add_scores, update
-from posttrain.training.rounds import Collect, is_scored, reward, rounds, scored_rows
+from posttrain.training.rounds import Collect, following, is_scored, reward, rounds, scored_rows
 
 
 def method_of(config: GrpoConfig) -> Method:
@@ -34,12 +34,12 @@ def grpo(
     """Yields a Step per round of sampling (see training/rounds.py)."""
     method = method_of(config)
 
-    def learn(groups: Sequence[Group], coefficient: float, index: int) -> tuple[list[RlRow], dict[str, float]]:
+    def follow(groups: Sequence[Group], coefficient: float, index: int) -> tuple[list[RlRow], dict[str, float]]:
         rows = training_rows(groups, config, method)
         scores = add_scores(policy, rows, config, method, coefficient)
         return rows, {**scores, **update(policy, rows, config, method, coefficient, seed=seed, index=index)}
 
-    return rounds(policy, generator, collect, learn, config, start=start, state=state)
+    return rounds(policy, generator, collect, following(follow, config), config, start=start, state=state)
 
 
 def training_rows(groups: Sequence[Group], config: GrpoConfig, method: Method) -> list[RlRow]:

@@ -21,21 +21,13 @@ from posttrain.training.dpo import Answer, Compared, Objective, mismatch, object
 from posttrain.training.driver import Step
 from posttrain.training.policy import Policy
 from posttrain.training.rl_step import require_agreement
-from posttrain.training.rounds import (
-    Collect,
-    is_scored,
-    require_fresh,
-    require_scores,
-    require_version,
-    reward,
-    rollout_metrics,
-)
+from posttrain.training.rounds import Collect, Learnt, is_scored, reward, rounds
 
 Pairing = Callable[[Sequence[float]], Sequence[Pair]]
 """Scores of a task's answers -> which are better than which."""
 
 
-async def online_dpo(
+def online_dpo(
     policy: Policy,
     generator: Generator,
     collect: Collect,
@@ -46,23 +38,16 @@ async def online_dpo(
     start: int,
     state: Mapping[str, float],
 ) -> AsyncIterator[Step]:
-    """Yields a Step per round of sampling. `formatting` are the tokens left out of the loss. Raises BrokenStep."""
-    position, aim = int(state.get("position", 0)), objective(config, temperature=config.temperature)
-    await generator.update(policy.version)
-    for index in range(start, config.steps):
-        began = time.perf_counter()
-        collected = await collect(index, position)
-        position = collected.position
-        metrics = {**rollout_metrics(collected.groups), **collected.metrics}
-        require_scores(collected.groups, config.max_unscored, index, metrics)
-        require_version(collected.groups, policy.version, index, metrics)
-        elements = with_reference(policy, compared(collected.groups, pairing, formatting, config), aim, config)
-        metrics |= learn(policy, elements, aim, config, index)
-        await generator.update(policy.version)
-        require_fresh(policy, index, metrics)
-        metrics["time/step"] = time.perf_counter() - began
-        shown = {"reward": metrics.get("reward/mean", 0.0), "passed": metrics.get("passed", 0.0), "pairs": metrics["pairs"]}
-        yield Step(index, metrics, {"position": position}, collected.groups, shown=shown)
+    """Yields a Step per round of sampling (see training/rounds.py), also where no pair was found and the weights stay as they
+    are. `formatting` are tokens that are read but do not count in the loss."""
+    aim = objective(config, temperature=config.temperature)
+
+    def from_pairs(groups: Sequence[Group], state: Mapping[str, float], index: int) -> Learnt:
+        elements = with_reference(policy, compared(groups, pairing, formatting, config), aim, config)
+        metrics = learn(policy, elements, aim, config, index)
+        return Learnt(metrics, shown={"pairs": metrics["pairs"]})
+
+    return rounds(policy, generator, collect, from_pairs, config, start=start, state=state)
 
 
 def compared(groups: Sequence[Group], pairing: Pairing, formatting: frozenset[int], config: OnlineDpoConfig) -> list[Compared]:

@@ -33,7 +33,7 @@ from posttrain.models.packing import micro_batches
 from posttrain.training.actor_critic import ActorCritic, Critic
 from posttrain.training.driver import BrokenStep, Step
 from posttrain.training.rl_step import Means, RlRow, Tally, accumulate, packed, passes, score_rows, spread, stepped
-from posttrain.training.rounds import Collect, is_scored, rounds, scored_rows
+from posttrain.training.rounds import Collect, following, is_scored, rounds, scored_rows
 from posttrain.training.sft import Encoded, Rows, imitate
 
 
@@ -64,13 +64,13 @@ def ppo(
 ) -> AsyncIterator[Step]:
     """Yields a Step per round of sampling (see training/rounds.py)."""
 
-    def learn(groups: Sequence[Group], coefficient: float, index: int) -> tuple[list[RlRow], dict[str, float]]:
+    def follow(groups: Sequence[Group], coefficient: float, index: int) -> tuple[list[RlRow], dict[str, float]]:
         rows = episodes(groups, config)
         metrics = score_rows(trained.policy, rows, config, coefficient)
         metrics |= estimate(trained.critic, rows, config, coefficient)
         return rows, metrics | update(trained, rows, config, coefficient, mixed, seed=seed, index=index)
 
-    return rounds(trained.policy, generator, collect, learn, config, start=start, state=state)
+    return rounds(trained.policy, generator, collect, following(follow, config), config, start=start, state=state)
 
 
 def episodes(groups: Sequence[Group], config: PpoConfig) -> list[RlRow]:

@@ -1,14 +1,15 @@
-"""Rounds of reinforcement learning: collect, learn, hand the new weights to the sampler. What GRPO's family and PPO share.
+"""Rounds of reinforcement learning: collect, learn, hand the new weights to the sampler.
 
-Each round proves three things: enough samples have a score, the sampler wrote with the weights the trainer holds, and it took
-over the new ones afterwards.
+GRPO's family, PPO and online DPO share them and differ in how they learn from a round's groups. Each round proves three
+things: enough samples have a score, the sampler wrote with the weights the trainer holds, and it took over the new ones
+afterwards.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -35,7 +36,20 @@ Collect = Callable[[int, int], Awaitable[Collected]]
 """(step, position in the walk over the tasks) -> groups."""
 
 
-Learn = Callable[[Sequence[Group], float, int], tuple[list[RlRow], dict[str, float]]]
+@dataclass(frozen=True)
+class Learnt:
+    """What learning from a round came to. `state` is what the next round's learning starts from; `advantages` are kept with the
+    rollouts, by task and sample; `shown` is drawn beside the bar."""
+
+    metrics: Mapping[str, float]
+    state: Mapping[str, float] = field(default_factory=dict)
+    advantages: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    shown: Mapping[str, float] = field(default_factory=dict)
+
+
+Learn = Callable[[Sequence[Group], Mapping[str, float], int], Learnt]
+"""(groups, the state that the round before left, step) -> one or more optimizer steps, and what they came to."""
+Follow = Callable[[Sequence[Group], float, int], tuple[list[RlRow], dict[str, float]]]
 """(groups, KL coefficient, step) -> the rows learnt from, with their advantages, and what learning came to."""
 
 
@@ -44,14 +58,14 @@ async def rounds(
     generator: Generator,
     collect: Collect,
     learn: Learn,
-    config: PolicyGradientConfig,
+    config: RolloutConfig,
     *,
     start: int,
     state: Mapping[str, float],
 ) -> AsyncIterator[Step]:
     """Yields a Step per round of sampling. Raises BrokenStep when sampler and trainer are apart, too little is scored, or a
     number is not finite."""
-    position, coefficient = int(state.get("position", 0)), float(state.get("kl/coefficient", config.kl.coefficient))
+    position = int(state.get("position", 0))
     await generator.update(policy.version)
     for index in range(start, config.steps):
         began = time.perf_counter()
@@ -62,16 +76,29 @@ async def rounds(
             metrics.pop("groups/zero_variance", None)  # a single sample has nothing to differ from
         require_scores(collected.groups, config.max_unscored, index, metrics)
         require_version(collected.groups, policy.version, index, metrics)
-        rows, learnt = learn(collected.groups, coefficient, index)
-        metrics.update(learnt)
+        learnt = learn(collected.groups, state, index)
+        metrics |= learnt.metrics
         await generator.update(policy.version)
         require_fresh(policy, index, metrics)
+        metrics["time/step"] = time.perf_counter() - began
+        state = {"position": position, **learnt.state}
+        shown = {"reward": metrics.get("reward/mean", 0.0), "passed": metrics.get("passed", 0.0)}
+        shown |= learnt.shown or {"length": metrics["length/mean"]}
+        yield Step(index, metrics, state, collected.groups, learnt.advantages, shown)
+
+
+def following(follow: Follow, config: PolicyGradientConfig) -> Learn:
+    """How the methods learn that follow the reward's gradient: with a KL whose coefficient may adapt from round to round."""
+
+    def learn(groups: Sequence[Group], state: Mapping[str, float], index: int) -> Learnt:
+        coefficient = float(state.get("kl/coefficient", config.kl.coefficient))
+        rows, metrics = follow(groups, coefficient, index)
         if config.kl.target is not None and "kl/k1" in metrics:
             coefficient = adapt(coefficient, metrics["kl/k1"], config.kl.target)
-        metrics |= {"kl/coefficient": coefficient, "time/step": time.perf_counter() - began}
-        advantages = {(row.task, row.sample): row.advantage for row in rows}
-        shown = {"reward": metrics.get("reward/mean", 0.0), "passed": metrics.get("passed", 0.0), "length": metrics["length/mean"]}
-        yield Step(index, metrics, {"position": position, "kl/coefficient": coefficient}, collected.groups, advantages, shown)
+        after = {"kl/coefficient": coefficient}
+        return Learnt(metrics | after, after, {(row.task, row.sample): row.advantage for row in rows})
+
+    return learn
 
 
 def scored_rows(group: int, rollout: Rollout, config: RolloutConfig) -> list[RlRow]:

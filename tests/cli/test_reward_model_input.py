@@ -48,9 +48,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "a language model": (recipe(GRADER, "model: ./model"), ["recipe.yaml:", "not a reward model", "LlamaForCausalLM"]),
     "nothing there": (recipe(GRADER, "model: ./rm"), ["recipe.yaml:", "rm is not there"]),
     "no file": (recipe("data: ./preferences.jsonl", "data: ./gone.jsonl"), ["gone.jsonl"]),
-    "chosen equals rejected": (data(SAME), ["no pairs to train on", "chosen equals rejected"]),
-    "empty answers": (data(EMPTY), ["no pairs to train on", "empty answer"]),
-    "all too long": (recipe("validate_every: 3", "validate_every: 3\n    max_length: 8"), ["no pairs", "over 8 tokens"]),
+    "chosen equals rejected": (data(SAME), ["no preferences to learn from", "chosen equals rejected"]),
+    "empty answers": (data(EMPTY), ["no preferences to learn from", "empty answer"]),
+    "all too long": (recipe("validate_every: 3", "validate_every: 3\n    max_length: 8"), ["no preferences", "over 8 tokens"]),
     "an evaluation task": (
         data({**ROW, "prompt": [{"role": "user", "content": "say 3"}]}),
         ["preferences hold an evaluation task", "preferences.jsonl:1"],

@@ -13,7 +13,7 @@ from posttrain.core.types import Pair, ints
 from posttrain.data.preference_store import PreferenceStore, PreferenceStoreWriter
 from posttrain.records.metrics import read_metrics
 from posttrain.stages.best_of_n import worth
-from posttrain.stages.reward_model import hold_out_prompts, oriented
+from posttrain.stages.preference_rows import hold_out_prompts, oriented
 from tests.stages.helpers import fingerprint, run
 from tests.stages.reward_model_recipe import write_recipe
 
