@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"core"},
     "models": {"core"},
     "environments": {"core", "sandbox"},
-    "graders": {"core", "chat"},
+    "sandbox": {"core"},
+    "graders": {"core", "chat", "sandbox"},
     "generation": {"core", "chat", "models"},
     "rollouts": {"core", "chat"},
     "synthesis": {"core", "chat", "rollouts"},
@@ -83,6 +84,11 @@ BROAD_EXCEPTS: dict[str, str] = {
     "graders/processes.py": "a grader's process died, hung or said nonsense: this check's failure, not the pool's",
     "records/files.py": "a full disk, which safetensors says by an error that is no OSError; all others pass through",
     "rollouts/collect.py": "a grader that raises gives an error grade",
+    "sandbox/inside/program.py": "inside the sandbox: whatever a model's program raises is how it ended",
+    "sandbox/inside/start.py": "inside the sandbox: why the walls do not stand is said to the supervisor, and the process ends",
+    "sandbox/inside/tester.py": "inside the sandbox: a program's answers can make a test raise anything, which fails the test",
+    "sandbox/inside/worker.py": "inside the sandbox: whatever a model's function raises is its answer",
+    "sandbox/pool.py": "carried to whoever waits for this job",
     "stages/parts.py": "carried from the thread of an event loop to the caller, who raises it",
 }
 

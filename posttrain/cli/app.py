@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posttrain.cli import export, grading, models, records, runs, serve
+from posttrain.cli import calibrate, environments, export, grading, label, models, records, runs, sandbox, serve
 
 app = typer.Typer(
     name="posttrain",
@@ -45,6 +45,7 @@ app.command("schema", rich_help_panel=RUN)(runs.schema)
 app.command("report", rich_help_panel=LOOK)(records.report)
 app.command("compare", rich_help_panel=LOOK)(records.compare)
 app.command("diagnose", rich_help_panel=LOOK)(records.diagnose)
+app.command("label", rich_help_panel=LOOK)(label.label)
 app.command("eval", rich_help_panel=MODEL)(models.evaluate)
 app.command("chat", rich_help_panel=MODEL)(models.chat)
 app.command("export", rich_help_panel=MODEL)(export.export)
@@ -53,4 +54,13 @@ app.command("grade", rich_help_panel=GRADE)(grading.grade)
 graders = typer.Typer(help="What can judge an answer, and whether it can be trusted.", no_args_is_help=True)
 graders.command("list")(grading.list_graders)
 graders.command("test")(grading.test)
+graders.command("calibrate")(calibrate.calibrate)
 app.add_typer(graders, name="graders", rich_help_panel=GRADE)
+worlds = typer.Typer(help="Worlds a model acts in over several turns, and their tasks.", no_args_is_help=True)
+worlds.command("list")(environments.list_environments)
+worlds.command("tasks")(environments.tasks)
+app.add_typer(worlds, name="environments", rich_help_panel=GRADE)
+boxes = typer.Typer(help="Where model-written code runs, and whether it holds.", no_args_is_help=True)
+boxes.command("check")(sandbox.check)
+boxes.command("exec")(sandbox.exec_)
+app.add_typer(boxes, name="sandbox", rich_help_panel=GRADE)

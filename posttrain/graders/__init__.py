@@ -10,6 +10,7 @@ A new grader is a settings class in core/config/graders.py and one line in GRADE
 
 from __future__ import annotations
 
+from posttrain.core.config import CodeGrader as code
 from posttrain.core.config import FormatGrader as format
 from posttrain.core.config import InstructionGrader as instruction
 from posttrain.core.config import LanguageGrader as language
@@ -28,6 +29,7 @@ __all__ = [
     "Part",
     "SelfTest",
     "build",
+    "code",
     "combine",
     "format",
     "grade_text",

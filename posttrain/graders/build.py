@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from posttrain.core.config import (
+    CodeGrader,
     FormatGrader,
     FunctionGrader,
     GraderConfig,
@@ -25,6 +26,7 @@ from posttrain.core.errors import UserError
 from posttrain.core.protocols import ChatModel, RewardScorer
 from posttrain.core.types import Grade, Task
 from posttrain.graders import (
+    code_tests,
     instruction_following,
     language_share,
     layout,
@@ -35,53 +37,57 @@ from posttrain.graders import (
     user_function,
     written_length,
 )
-from posttrain.graders.combine import Composite, Judge, Part, names
+from posttrain.graders.combine import Closing, Composite, Judge, Part, names
 from posttrain.graders.judge import pairs, rubric
 from posttrain.graders.judge.panel import panel_of
-from posttrain.graders.processes import Pool
 
 Result = TypeVar("Result")
 NO_SCORERS: Mapping[str, RewardScorer] = {}
 NO_MODELS: Mapping[str, ChatModel] = {}
 
 
-def prepare_math(config: MathGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_math(config: MathGrader, base: Path) -> tuple[Judge, Closing | None]:
     pool = math_answer.pool(config)
     return (lambda task, text, written: math_answer.grade(config, pool, task, text)), pool
 
 
-def prepare_function(config: FunctionGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_function(config: FunctionGrader, base: Path) -> tuple[Judge, Closing | None]:
     pool = user_function.pool(config, base)
     return (lambda task, text, written: user_function.grade(config, pool, task, text)), pool
 
 
-def prepare_lookup(config: LookupGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_code(config: CodeGrader, base: Path) -> tuple[Judge, Closing | None]:
+    pool = code_tests.pool(config)
+    return (lambda task, text, written: code_tests.grade(config, pool, task, text)), pool
+
+
+def prepare_lookup(config: LookupGrader, base: Path) -> tuple[Judge, Closing | None]:
     return at_once(lambda task, text, written: lookup_answer.grade(config, task, text)), None
 
 
-def prepare_format(config: FormatGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_format(config: FormatGrader, base: Path) -> tuple[Judge, Closing | None]:
     return at_once(lambda task, text, written: layout.grade(config, text)), None
 
 
-def prepare_language(config: LanguageGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_language(config: LanguageGrader, base: Path) -> tuple[Judge, Closing | None]:
     language_share.check(config)
     return at_once(lambda task, text, written: language_share.grade(config, text)), None
 
 
-def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_length(config: LengthGrader, base: Path) -> tuple[Judge, Closing | None]:
     return at_once(lambda task, text, written: written_length.grade(config, written)), None
 
 
-def prepare_instruction(config: InstructionGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_instruction(config: InstructionGrader, base: Path) -> tuple[Judge, Closing | None]:
     instruction_following.check(config)
     return at_once(lambda task, text, written: instruction_following.grade(config, task, text)), None
 
 
-def prepare_refusal(config: RefusalGrader, base: Path) -> tuple[Judge, Pool | None]:
+def prepare_refusal(config: RefusalGrader, base: Path) -> tuple[Judge, Closing | None]:
     return at_once(lambda task, text, written: refusal_phrases.grade(config, task, text)), None
 
 
-GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {
+GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Closing | None]]] = {
     "math": prepare_math,
     "lookup": prepare_lookup,
     "format": prepare_format,
@@ -89,6 +95,7 @@ GRADERS: dict[str, Callable[[Any, Path], tuple[Judge, Pool | None]]] = {
     "length": prepare_length,
     "refusal": prepare_refusal,
     "instruction": prepare_instruction,
+    "code": prepare_code,
     "function": prepare_function,
 }
 
@@ -111,7 +118,7 @@ async def alone(task: Task, text: str, written: int | None) -> Grade:
     return Grade.error("this judge compares the answers of a group, and was given one alone")
 
 
-def prepared(config: GraderConfig, base: Path, scorers: Mapping[str, RewardScorer]) -> tuple[Judge, Pool | None]:
+def prepared(config: GraderConfig, base: Path, scorers: Mapping[str, RewardScorer]) -> tuple[Judge, Closing | None]:
     if not isinstance(config, RewardModelGrader):
         return GRADERS[config.kind](config, base)
     if (scorer := scorers.get(config.model)) is None:

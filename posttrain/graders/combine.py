@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from posttrain.core.config import EnvironmentConfig, EpisodeConfig, GraderConfig
 from posttrain.core.types import Grade, Rollout, Task
-from posttrain.graders.processes import Pool
 
 LARGEST = 3.0e38  # scores end up in 32-bit floats
-VERIFIERS = ("math", "lookup", "refusal", "instruction")  # every verdict of theirs is about what was asked
+VERIFIERS = ("math", "lookup", "refusal", "instruction", "code")  # every verdict of theirs is about what was asked
 CORRECTNESS = (*VERIFIERS, "function")
 
 Judge = Callable[[Task, str, int | None], Awaitable[Grade]]
@@ -30,6 +30,12 @@ GroupJudge = Callable[[Task, Sequence[str]], Awaitable[Sequence[Grade]]]
 """One that needs a task's answers together: task, their texts -> a grade each."""
 
 
+class Closing(Protocol):
+    """What a grader holds open: a pool of processes, of sandboxes."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Part:
     """One grader of the sum, ready to judge."""
@@ -37,7 +43,7 @@ class Part:
     name: str
     config: GraderConfig | EnvironmentConfig
     judge: Judge
-    pool: Pool | None = None
+    pool: Closing | None = None
     group: GroupJudge | None = None
 
     @property

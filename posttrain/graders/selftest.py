@@ -22,7 +22,7 @@ from posttrain.graders.build import build, wait_for
 from posttrain.graders.combine import VERIFIERS, Composite
 from posttrain.graders.instruction_broken import broken
 
-TESTED = ("math", "lookup", "refusal", "instruction", "format", "function")
+TESTED = ("math", "lookup", "refusal", "instruction", "code", "format", "function")
 CANARY_TASKS = 50
 SHOWN = 10
 

@@ -90,9 +90,10 @@ def tried(name: str) -> Tried:
 
 
 def described(name: str, facts: dict[str, object]) -> str:
+    """The walls in words."""
     inner = ["seccomp", "limits", *([f"Landlock {facts['landlock']}"] if facts.get("landlock") else [])]
     outer = ["bubblewrap"] if name == "bubblewrap" else ["namespaces"] if facts.get("own_root") else []
-    return ", ".join(["root with users of its own" if os.getuid() == 0 else "ordinary user", *outer, *inner])
+    return ", ".join(["a user of its own" if facts.get("own_users") else "this user", *outer, *inner])
 
 
 def choose(name: str | None = None) -> Backend:

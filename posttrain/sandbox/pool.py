@@ -13,9 +13,11 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from posttrain.core.errors import SandboxFailed
+from posttrain.sandbox.backends import Backend
 from posttrain.sandbox.supervisor import Supervisor
 
 Result = TypeVar("Result")
@@ -34,7 +36,15 @@ class Pool:
         self.pending: set[Future[Any]] = set()
         self.lock = threading.Lock()
         self.closed = False
+        self.backend: Backend | None = None
         weakref.finalize(self, end, self.threads, self.jobs)
+
+    @classmethod
+    def of(cls, backend: Backend, *, packages: tuple[str, ...] = (), size: int | None = None) -> Pool:
+        """A pool of one backend. `packages` are folders that its programs may be allowed to import from."""
+        pool = cls(partial(backend.supervisor, packages), size=size)
+        pool.backend = backend
+        return pool
 
     def submit(self, work: Callable[[Supervisor], Result]) -> Future[Result]:
         future: Future[Result] = Future()

@@ -87,15 +87,14 @@ def outcome(job: Job, limits: Limits, backend: str) -> Outcome:
 
 def began(process: Ended) -> None:
     """Raises SandboxFailed for a process that never got as far as the program."""
-    if process.ready != b"ready":
-        said = process.ready.removeprefix(b"!") or process.stderr[-300:].strip() or f"wait status {process.status}".encode()
-        raise SandboxFailed(f"the sandbox did not start the program: {said.decode(errors='replace')}")
+    if process.ready != "ready":
+        last = process.stderr[-300:].decode(errors="replace").strip()
+        why = process.ready.removeprefix("!") or last or f"wait status {process.status}"
+        raise SandboxFailed(f"the sandbox did not start the program: {why}")
 
 
-def ending(status: int | None, backend: str) -> tuple[int | None, int]:
+def ending(status: int, backend: str) -> tuple[int | None, int]:
     """(exit code, signal), one of them. bwrap reports a signal as 128 and more."""
-    if status is None:
-        return None, int(signal.SIGKILL)
     if os.WIFSIGNALED(status):
         return None, os.WTERMSIG(status)
     code = os.WEXITSTATUS(status)

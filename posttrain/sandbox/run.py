@@ -22,7 +22,7 @@ def shared_pool(backend: str | None = None) -> Pool:
     chosen = choose(backend)
     with _lock:
         if chosen.name not in _pools:
-            _pools[chosen.name] = Pool(chosen.supervisor)
+            _pools[chosen.name] = Pool.of(chosen)
         return _pools[chosen.name]
 
 

@@ -44,8 +44,7 @@ ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
 }
 GRACE_S = 30.0
-START_S = 60.0
-READY_BYTES = 2000
+START_S = 60.0  # as long as the fork-server gives a sandbox to stand
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,12 @@ class Process:
 
 @dataclass
 class Ended:
-    """How a process ended. `status` is what waitpid gave, None where it was killed before it ended."""
+    """How a process ended: `status` is what waitpid gave. `ready` is "ready", or "!" and why its walls do not stand."""
 
-    ready: bytes
+    ready: str
     stdout: bytes
     stderr: bytes
-    status: int | None
+    status: int
     cpu_s: float
 
 
@@ -178,9 +177,9 @@ class Supervisor:
             finally:
                 for descriptor in given:
                     os.close(descriptor)
-            reply, overflow = self.follow(streams, time.monotonic() + wall_s + GRACE_S)
+            reply, overflow = self.follow(streams, time.monotonic() + wall_s + START_S + GRACE_S)
             ended = [
-                Ended(*(bytes(streams[at].data) if at in streams else b"" for at in ours), status=each["status"], cpu_s=each["cpu_s"])
+                Ended(each["ready"], *(bytes(streams[at].data) if at in streams else b"" for at in ours), each["status"], each["cpu_s"])
                 for ours, each in zip(outputs, reply["processes"], strict=True)
             ]
             return Job(ended, reply["late"], overflow, reply["wall_s"], bytes(streams[read].data) if read is not None else b"")
@@ -231,7 +230,7 @@ class Supervisor:
 
 
 def wired(process: Process, streams: dict[int, Stream], stack: ExitStack, given: list[int]) -> tuple[list[int], tuple[int, ...]]:
-    """The descriptors of a process in order, and ours: ready, stdout, stderr. What is to be closed once it is sent goes to `given`."""
+    """The descriptors of a process in order, and ours: stdout, stderr. What is to be closed once it is sent goes to `given`."""
 
     def pipe(limit: int) -> tuple[int, int]:
         ours, theirs = os.pipe()
@@ -241,7 +240,6 @@ def wired(process: Process, streams: dict[int, Stream], stack: ExitStack, given:
         given.append(theirs)
         return ours, theirs
 
-    ready, ready_in = pipe(READY_BYTES)
     given += [stdin := sealed(process.stdin), payload := sealed(json.dumps(process.payload).encode())]
     if process.output:
         (out, out_in), (err, err_in) = pipe(process.output), pipe(process.output)
@@ -249,7 +247,7 @@ def wired(process: Process, streams: dict[int, Stream], stack: ExitStack, given:
         out = err = -1
         out_in = err_in = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         given.append(out_in)
-    return [stdin, out_in, err_in, ready_in, payload, *process.wires], (ready, out, err)
+    return [stdin, out_in, err_in, payload, *process.wires], (out, err)
 
 
 def sealed(data: bytes) -> int:

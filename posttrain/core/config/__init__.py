@@ -27,6 +27,7 @@ from posttrain.core.config.environments import (
     ToolsEnvironment,
 )
 from posttrain.core.config.graders import (
+    CodeGrader,
     FormatGrader,
     FunctionGrader,
     GraderConfig,
@@ -73,6 +74,7 @@ __all__ = [
     "EpisodeConfig",
     "EvaluateConfig",
     "FormatGrader",
+    "CodeGrader",
     "FunctionGrader",
     "GraderConfig",
     "GrpoConfig",

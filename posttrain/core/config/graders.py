@@ -124,6 +124,27 @@ class InstructionGrader(Weighted):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodeGrader(Weighted):
+    """The program in the answer passes the task's tests (`metadata.tests`), run in the sandbox."""
+
+    kind: Literal["code"] = "code"
+    score: Literal["all", "share"] = "all"
+    """`all`: 1 if every test passes, else 0. `share`: the share of tests that pass, which is easier to learn and to game."""
+    timeout_s: float = 10.0
+    """Seconds one program may take, all its tests together; each case of `io` is a program of its own."""
+    cpu_s: int = 5
+    """Seconds of CPU each of its processes may use."""
+    memory_mb: int = 512
+    """Memory each of its processes may have."""
+    packages: bool = False
+    """If true, programs may import what is installed beside posttrain; else the standard library only."""
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        positive(timeout_s=self.timeout_s, cpu_s=self.cpu_s, memory_mb=self.memory_mb)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FunctionGrader(Weighted):
     """A grader of your own: a Python function f(task, answer) -> float, bool or Grade."""
 
@@ -167,6 +188,7 @@ GraderConfig = (
     | LengthGrader
     | RefusalGrader
     | InstructionGrader
+    | CodeGrader
     | FunctionGrader
     | RewardModelGrader
     | JudgeGrader

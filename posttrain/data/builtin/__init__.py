@@ -20,6 +20,7 @@ from posttrain.data.builtin import (
     derivations,
     dialogue,
     guardrail,
+    human_eval,
     instructions,
     lookup,
     needle,
@@ -55,6 +56,8 @@ def tasks(
     """`count` different tasks of one split. Raises UserError for an unknown set, option or value, and where the options
     leave fewer different problems than asked for."""
     options = dict(options or {})
+    if name == human_eval.NAME:
+        return human_eval.tasks(split=split, count=count, options=options)
     if "style" in options:
         raise UserError("option style is for demonstrations; tasks have none.", fix="Use instruction to ask for a layout.")
     instruction = one_of(name, "instruction", options.pop("instruction", None))
@@ -77,7 +80,7 @@ def demonstrations(
 def problems(name: str, *, split: str, count: int, seed: int, options: Mapping[str, Any]) -> list[Problem]:
     task_set = SETS.get(name)
     if task_set is None:
-        raise UserError(f"there is no built-in set {name!r}.", fix=did_you_mean(name, SETS))
+        raise UserError(f"there is no built-in set {name!r}.", fix=did_you_mean(name, (*SETS, human_eval.NAME)))
     if split not in ("train", "test"):
         raise UserError(f"split is {split!r}.", fix=did_you_mean(str(split), ("train", "test")))
     unknown = [option for option in options if option not in task_set.options]

@@ -21,10 +21,13 @@ from typing import Any
 
 from posttrain.sandbox.inside import bubblewrap, kernel, landlock, preload, root
 from posttrain.sandbox.inside.confine import DEVICES, Walls
-from posttrain.sandbox.inside.start import begin, place
+from posttrain.sandbox.inside.start import READY, begin, place
 
 LOOK_S = 1.0
 """How often to look whether the owner still lives, beside the socket, which somebody else may have inherited."""
+START_S = 60.0
+"""For all walls of a job to stand; a sandbox that takes longer has failed, which says nothing about the program."""
+SIGN_BYTES = 2000
 
 
 class Server:
@@ -37,14 +40,15 @@ class Server:
         own_root = self.warm and root.enter(setup["readable"], DEVICES)
         self.walls = Walls(
             own_root=own_root or setup["backend"] == "bubblewrap",
-            own_threads=os.getuid() == 0 or setup["backend"] == "bubblewrap",
+            own_threads=MANY_USERS or setup["backend"] == "bubblewrap",
             readable=setup["readable"],
             user=None,
             landlock=landlock.version() > 0,
         )
 
     def serve(self) -> None:
-        self.say({"started": os.getpid(), "own_root": self.walls.own_root, "landlock": landlock.version()})
+        facts = {"own_root": self.walls.own_root, "landlock": landlock.version(), "own_users": MANY_USERS}
+        self.say(facts)
         while True:
             message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 64) if self.waited() else (b"", [], 0, None)
             if not message:
@@ -64,52 +68,67 @@ class Server:
         self.control.send(json.dumps(reply).encode())
 
     def job(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
-        began = time.monotonic()
         ended: dict[int, tuple[int, float]] = {}
         try:
-            pids = [self.start(each, slot, descriptors) for slot, each in enumerate(request["processes"])]
+            started = [self.start(each, slot, descriptors) for slot, each in enumerate(request["processes"])]
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        late, stopped = self.watch(pids[0], began + request["wall_s"])
-        wall_s = time.monotonic() - began
+        pids, signs = [pid for pid, _ in started], {sign: b"" for _, sign in started}
+        late, wall_s = self.watch(pids[0], signs, request["wall_s"])
         self.end_all(pids, ended)
-        outcomes = [{"status": ended[pid][0], "cpu_s": ended[pid][1]} for pid in pids]
-        return {"processes": outcomes, "late": late, "stopped": stopped, "wall_s": wall_s}
+        for sign in signs:
+            signs[sign] = signs[sign] or os.read(sign, SIGN_BYTES)
+            os.close(sign)
+        outcomes = [
+            {"ready": signs[sign].decode(errors="replace"), "status": ended[pid][0], "cpu_s": ended[pid][1]} for pid, sign in started
+        ]
+        return {"processes": outcomes, "late": late, "wall_s": wall_s}
 
-    def start(self, process: Mapping[str, Any], slot: int, descriptors: Sequence[int]) -> int:
+    def start(self, process: Mapping[str, Any], slot: int, descriptors: Sequence[int]) -> tuple[int, int]:
+        """The process, and where it says that its walls stand."""
+        sign, says = os.pipe()
+        os.set_blocking(sign, False)
         chosen = [descriptors[at] for at in process["descriptors"]]
-        policy = process["policy"]
+        chosen.insert(READY, says)
         pid = os.fork()
         if pid:
-            return pid
+            os.close(says)
+            return pid, sign
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             place(chosen)
             if self.setup["backend"] == "bubblewrap":
-                bubblewrap.execute(self.setup, policy, self.walls_of(slot))
-            begin(policy, None if self.setup["backend"] == "unsafe" else self.walls_of(slot))
+                bubblewrap.execute(self.setup, process["policy"], self.walls_of(slot))
+            begin(process["policy"], None if self.setup["backend"] == "unsafe" else self.walls_of(slot))
         finally:
             os._exit(1)
 
     def walls_of(self, slot: int) -> Walls:
-        user = user_for(slot, os.getpid()) if os.getuid() == 0 else None
+        user = user_for(slot, os.getpid()) if MANY_USERS else None
         return Walls(**{**vars(self.walls), "user": user})
 
-    def watch(self, pid: int, deadline: float) -> tuple[bool, bool]:
-        """Wait for the first process. (late, stopped): its time was over; the owner said stop, or is gone."""
-        handle = os.pidfd_open(pid)
+    def watch(self, pid: int, signs: dict[int, bytes], wall_s: float) -> tuple[bool, float]:
+        """Wait for the first process. Its clock starts when all walls stand, so that a busy machine takes nothing from it.
+        (its time was over, seconds it had); also returns when the owner says stop, or is gone."""
+        handle, waiting = os.pidfd_open(pid), dict.fromkeys(signs)
+        began, deadline = time.monotonic(), time.monotonic() + START_S
         try:
             while (left := deadline - time.monotonic()) > 0:
-                ready = select.select([handle, self.control], [], [], min(left, LOOK_S))[0]
+                ready = select.select([handle, self.control, *waiting], [], [], min(left, LOOK_S))[0]
+                for sign in [each for each in ready if each in waiting]:
+                    signs[sign] = os.read(sign, SIGN_BYTES)
+                    del waiting[sign]
+                    if not waiting:
+                        began, deadline = time.monotonic(), time.monotonic() + wall_s
                 if handle in ready:
-                    return False, False
+                    return False, time.monotonic() - began
                 if self.control in ready:
                     self.control.recv(1 << 16)  # "stop", or nothing where the owner closed the socket
-                    return False, True
+                    return False, time.monotonic() - began
                 if os.getppid() != self.owner:
-                    return False, True
-            return True, False
+                    return False, time.monotonic() - began
+            return not waiting, time.monotonic() - began
         finally:
             os.close(handle)
 
@@ -168,6 +187,8 @@ def highest_user() -> int:
 
 
 HIGHEST_USER = highest_user()
+MANY_USERS = os.getuid() == 0 and HIGHEST_USER > 1000
+"""We are root over other users, and give each process one of its own. Not so in a container that has root alone."""
 
 
 def user_for(slot: int, server: int) -> int:
