@@ -100,7 +100,7 @@ def pairs_of(count: int, model: Path) -> list[dict[str, dict[str, list[int]]]]:
         end = max(place for place, counted in enumerate(mask) if counted) + 1  # what follows the answer is never scored
         return {"tokens": list(tokens[:end]), "mask": list(mask[:end])}
 
-    each = -(-count // len(PAIR_SETS))
+    each = max(2, -(-count // len(PAIR_SETS)))  # one alone would be its own wrong answer
     found = []
     for name in PAIR_SETS:
         right = demonstrations(name, count=each, seed=1)
