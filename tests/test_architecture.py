@@ -84,6 +84,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "graders/processes.py": "a grader's process died, hung or said nonsense: this check's failure, not the pool's",
     "records/files.py": "a full disk, which safetensors says by an error that is no OSError; all others pass through",
     "rollouts/collect.py": "a grader that raises gives an error grade",
+    "rollouts/environment.py": "an environment that raises or hangs makes a failed rollout",
     "sandbox/inside/program.py": "inside the sandbox: whatever a model's program raises is how it ended",
     "sandbox/inside/start.py": "inside the sandbox: why the walls do not stand is said to the supervisor, and the process ends",
     "sandbox/inside/tester.py": "inside the sandbox: a program's answers can make a test raise anything, which fails the test",
