@@ -1,7 +1,8 @@
 """Log-probabilities and entropies of the trained tokens of a packed batch: the body on every token, the head on those alone.
 
 The head never makes a full-precision copy of all its logits: matrix products in the model's precision, softmax in fp32
-over a tile of rows at a time, gradient formed from the kept low-precision logits. Letters: L trained tokens, V vocabulary.
+over a tile of rows at a time, gradient formed from the probabilities, kept in the model's precision over the logits.
+Letters: L trained tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from posttrain.models.fused import fused_body, parts_of
 from posttrain.models.packed_attention import Packed
 from posttrain.models.packing import Batch
 
-TILE = 64
+TILE = 32
 CHUNK = 512
-"""Rows of kept logits in one buffer. Buffers of one size are taken again as they are, where sizes that follow the batch
+"""Rows of kept probabilities in one buffer. Buffers of one size are taken again as they are, where sizes that follow the batch
 would leave holes in memory that grow from step to step."""
 
 
@@ -34,13 +35,13 @@ class Scored:
 class HeadLogProbs(torch.autograd.Function):
     """hidden (L, E), weight (V, E), target (L) -> log-probability and entropy of softmax(hidden · weightᵀ / temperature).
 
-    `keep` says whether a backward will come; it can come once, because it writes the gradient over the kept logits.
+    `keep` says whether a backward will come; it can come once, because it writes the gradient over what was kept.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, temperature: float, keep: bool) -> tuple[Tensor, Tensor]:
         count = len(hidden)
-        logprobs, entropy, lse = (torch.empty(count, dtype=torch.float32, device=hidden.device) for _ in range(3))
+        logprobs, entropy = (torch.empty(count, dtype=torch.float32, device=hidden.device) for _ in range(2))
         kept: list[Tensor] = []
         for first in range(0, count, CHUNK):
             part = slice(first, min(first + CHUNK, count))
@@ -50,38 +51,44 @@ class HeadLogProbs(torch.autograd.Function):
                 kept.append(logits)
             for start in range(first, part.stop, TILE):
                 rows = slice(start, min(start + TILE, part.stop))
-                scaled = logits[start - first : rows.stop - first].to(torch.float32, copy=True).div_(temperature)
-                norm = scaled.logsumexp(-1)
-                logprobs[rows] = scaled.gather(1, target[rows, None])[:, 0] - norm
-                entropy[rows] = norm - (scaled.sub(norm[:, None]).exp_() * scaled).sum(-1)
-                lse[rows] = norm
-        ctx.save_for_backward(hidden, weight, target, lse)
-        ctx.logits, ctx.temperature = kept if keep else None, temperature
+                place = logits[start - first : rows.stop - first]
+                logprobs[rows], entropy[rows], p = softmax_of(place, target[rows], temperature)
+                if keep:
+                    place.copy_(p)
+        ctx.save_for_backward(hidden, weight, target, logprobs)
+        ctx.probabilities, ctx.temperature = kept if keep else None, temperature
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, target, lse = ctx.saved_tensors
+        hidden, weight, target, logprobs = ctx.saved_tensors
         grad_L = grads[0] / ctx.temperature
+        on_target_L = -torch.expm1(logprobs) * grad_L  # (1 - p) in fp32: p itself is rounded
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for first, logits in zip(range(0, len(hidden), CHUNK), ctx.logits, strict=True):
+        for first, p in zip(range(0, len(hidden), CHUNK), ctx.probabilities, strict=True):
             part = slice(first, min(first + CHUNK, len(hidden)))
-            for start in range(first, part.stop, TILE):
-                rows = slice(start, min(start + TILE, part.stop))
-                place = logits[start - first : rows.stop - first]
-                p = place.to(torch.float32, copy=True).div_(ctx.temperature).sub_(lse[rows, None]).exp_()
-                p.mul_(-grad_L[rows, None])
-                p.scatter_add_(1, target[rows, None], grad_L[rows, None])
-                place.copy_(p)
-            grad_logits = logits[: part.stop - first]
+            grad_logits = p[: part.stop - first].mul_(-grad_L[part, None].to(p.dtype))
+            grad_logits.scatter_(1, target[part, None], on_target_L[part, None].to(p.dtype))
             if grad_hidden is not None:
                 torch.mm(grad_logits, weight, out=grad_hidden[part])
             if grad_weight is not None:
                 grad_weight += grad_logits.T @ hidden[part]
-        ctx.logits = None
+        ctx.probabilities = None
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+
+
+def softmax_of(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of the target and entropy of each row, and all probabilities, in fp32. log Σ exp is read off the largest
+    entry, where the probability cannot vanish, so that the logits are passed over few times."""
+    scaled = logits.to(torch.float32, copy=True)
+    if temperature != 1.0:
+        scaled.div_(temperature)
+    p = scaled.softmax(-1)
+    lse = scaled.amax(-1) - p.amax(-1).log_()
+    entropy = lse - torch.linalg.vecdot(p, scaled)
+    return scaled.gather(1, target[:, None])[:, 0] - lse, entropy, p
 
 
 def packed_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
