@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from posttrain.core.statistics import Paired, paired, verdicts
 from posttrain.diagnosis.load import RunView, StageView
 from posttrain.diagnosis.show import limits, number, percent, points, probability, visible
+from posttrain.diagnosis.spot_checks import spot_checks
 
 if TYPE_CHECKING:
     from posttrain.records.rollouts import RolloutRecord
@@ -95,7 +96,7 @@ def remarks(run: RunView, suites: Sequence[SuiteVerdict]) -> list[Remark]:
     found += _from_peak(run)
     for stage in run.stages:
         final = run.evaluations[-1:] == [stage]
-        found += [*_events(stage), *_missing_scores(stage, final), *_not_finite(stage), *_gap(stage)]
+        found += [*_events(stage), *_missing_scores(stage, final), *_not_finite(stage), *_gap(stage), *_people(stage)]
     found += _quiet(run)
     return sorted(found, key=lambda remark: LEVELS.index(remark.level))
 
@@ -109,6 +110,11 @@ def _status(stage: StageView) -> list[Remark]:
         steps = f" after {len(stage.metrics)} steps" if stage.metrics else ""
         return [Remark("warn", "The stage is not finished", f"Its records end{steps}; everything below is provisional.", stage.id)]
     return []
+
+
+def _people(stage: StageView) -> list[Remark]:
+    text = spot_checks(stage)
+    return [Remark("note", "People looked at answers", text, stage.id)] if text else []
 
 
 def _last_word(stage: StageView) -> str:

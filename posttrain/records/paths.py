@@ -58,6 +58,11 @@ class StagePaths:
         return self.directory.with_name(f".{self.directory.name}.replies.jsonl")
 
     @property
+    def labels(self) -> Path:
+        """What people said of the stage's answers (`posttrain label`)."""
+        return self.directory / "labels.jsonl"
+
+    @property
     def tasks(self) -> Path:
         """Tasks the stage wrote: a diagnosis' data patch."""
         return self.directory / "data_patch.jsonl"
