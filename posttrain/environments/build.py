@@ -11,6 +11,7 @@ from typing import Any
 from posttrain.core.config import (
     CalculatorTool,
     EnvironmentConfig,
+    EpisodeConfig,
     OwnEnvironment,
     PythonTool,
     SearchTool,
@@ -60,6 +61,12 @@ def prepare_shop(config: ShopEnvironment, base: Path) -> Prepared:
     return Prepared(*environment.factory(config))
 
 
+def prepare_adapter(config: EpisodeConfig, base: Path) -> Prepared:
+    from posttrain.environments import adapters  # and with it another package
+
+    return Prepared(adapters.factory(config))
+
+
 def calculator_tool(config: CalculatorTool, base: Path) -> tuple[Function, Close]:
     return Function(CALCULATOR, calculator.calculate), nothing
 
@@ -89,6 +96,11 @@ ENVIRONMENTS: dict[str, Callable[[Any, Path], Prepared]] = {
     "tools": prepare_tools,
     "own": prepare_own,
     "shop": prepare_shop,
+    "gymnasium": prepare_adapter,
+    "openenv": prepare_adapter,
+    "textarena": prepare_adapter,
+    "reasoning_gym": prepare_adapter,
+    "bfcl": prepare_adapter,
 }
 """How each kind is prepared: (settings, folder that relative paths start from) -> Prepared. Checks files and settings and raises
 UserError or EnvironmentFailed; leaves no process and opens no port, because `check` calls it too."""

@@ -155,7 +155,85 @@ class ShopEnvironment(EpisodeConfig):
     """Tokens of a whole episode, prompt and pages included; the model gets no further turn beyond it."""
 
 
-EnvironmentConfig = ToolsEnvironment | OwnEnvironment | ShopEnvironment
+@dataclass(frozen=True, kw_only=True)
+class GymnasiumEnvironment(EpisodeConfig):
+    """A gymnasium environment with discrete or text actions, from the package gymnasium. The score is the sum of its rewards."""
+
+    kind: Literal["gymnasium"] = "gymnasium"
+
+    id: str
+    """Its id, such as FrozenLake-v1."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for it, such as {is_slippery: false}."""
+    actions: Sequence[str] = ()
+    """Names for the numbers of a discrete action, in order, such as [left, down, right, up]; the model then says the name."""
+    render: bool = False
+    """Show what the environment draws as text (its `ansi` mode) and not its values."""
+    success: float | None = None
+    """Sum of rewards from which an episode counts as passed; without one, none passes or fails."""
+    max_turns: int = 50
+    """Turns of the model in one episode; an episode that needs more is truncated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenEnvEnvironment(EpisodeConfig):
+    """A running OpenEnv server, asked through the package openenv. The score is the sum of the rewards it gives."""
+
+    kind: Literal["openenv"] = "openenv"
+
+    url: str
+    """Address of the server, such as http://127.0.0.1:8000."""
+    success: float | None = None
+    """Sum of rewards from which an episode counts as passed; without one, none passes or fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextArenaEnvironment(EpisodeConfig):
+    """A game of the package textarena that needs no network. The model writes its moves as plain text; in games for two the
+    other side draws a move at random."""
+
+    kind: Literal["textarena"] = "textarena"
+
+    game: str
+    """Its id, such as GuessTheNumber-v0; the kinds known to work offline are in environments/adapters/textarena.py."""
+    max_turns: int = 30
+    """Turns of the model in one episode; an episode that needs more is truncated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningGymEnvironment(EpisodeConfig):
+    """Questions of the package reasoning-gym with its scorers, one turn each. A data set whose scorer accepts junk is refused."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+
+    datasets: Sequence[str]
+    """Data sets such as [leg_counting, chain_sum]; each is tried when the stage is prepared."""
+    scorer: Literal["own", "exact"] = "own"
+    """`own` asks the data set's scorer; `exact` accepts the reference answer alone, for data sets whose scorer is broken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BfclEnvironment(EpisodeConfig):
+    """Multi-turn tool use of the Berkeley Function-Calling Leaderboard, from the package bfcl-eval. Passed if after every turn
+    of the user the simulated services are in the state that the reference calls lead to."""
+
+    kind: Literal["bfcl"] = "bfcl"
+    max_turns: int = 40
+    """Turns of the model in one episode, over all turns of the user; an episode that needs more is truncated."""
+    max_episode_tokens: int = 8192
+    """Tokens of a whole episode, tools and results included; the model gets no further turn beyond it."""
+
+
+EnvironmentConfig = (
+    ToolsEnvironment
+    | OwnEnvironment
+    | ShopEnvironment
+    | GymnasiumEnvironment
+    | OpenEnvEnvironment
+    | TextArenaEnvironment
+    | ReasoningGymEnvironment
+    | BfclEnvironment
+)
 
 
 def require_reward(graders: Sequence[GraderConfig], environment: EpisodeConfig | None) -> None:
