@@ -78,6 +78,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 # The borders where bad data and broken worlds become recorded values (rollout, grader, stage, reader, command line).
 BROAD_EXCEPTS: dict[str, str] = {
     "cli/main.py": "the last border: a bug becomes one line and exit code 1, in full with --debug",
+    "environments/adapters/bfcl.py": "a simulated service given whatever a model writes: what it raises is its answer",
+    "environments/adapters/reasoning_gym.py": "a scorer of the package: what it raises is an error grade, or refuses the data set",
     "generation/native/engine.py": "the engine's own task: the error has gone to every caller that waits for a completion",
     "graders/child.py": "inside a grader's process: the user's file is loaded and called here",
     "graders/in_process.py": "a user's function called in this process",
