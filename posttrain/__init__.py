@@ -14,20 +14,51 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from posttrain import graders
-    from posttrain.api import Conversation, Evaluation, Model, Passage, Task, Tasks, compare, evaluate, grpo, load, sft, tasks
+    from posttrain.api import (
+        Conversation,
+        Evaluation,
+        Message,
+        Model,
+        Pair,
+        Passage,
+        Preference,
+        Reward,
+        Task,
+        Tasks,
+        best_of_n,
+        compare,
+        distill,
+        dpo,
+        evaluate,
+        grpo,
+        load,
+        ppo,
+        reward_model,
+        sft,
+        tasks,
+    )
 
 __all__ = [
     "Conversation",
     "Evaluation",
+    "Message",
     "Model",
+    "Pair",
     "Passage",
+    "Preference",
+    "Reward",
     "Task",
     "Tasks",
+    "best_of_n",
     "compare",
+    "distill",
+    "dpo",
     "evaluate",
     "graders",
     "grpo",
     "load",
+    "ppo",
+    "reward_model",
     "sft",
     "tasks",
 ]

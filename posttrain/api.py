@@ -12,27 +12,33 @@ model.save("out")
 
 from __future__ import annotations
 
-import tempfile
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from posttrain import chat
 from posttrain.core.config import (
     DataSource,
+    DistillConfig,
+    DpoConfig,
     GraderConfig,
     GrpoConfig,
+    KeepConfig,
     LoraConfig,
     MathGrader,
+    PpoConfig,
+    RewardModelConfig,
     SamplingConfig,
     SftConfig,
     TaskSource,
 )
 from posttrain.core.protocols import Reporter
 from posttrain.core.seeds import derive
-from posttrain.core.stage import Stop
-from posttrain.core.types import Conversation, Example, Passage, Task
+from posttrain.core.stage import StageContext, Stop
+from posttrain.core.types import Conversation, Example, Message, Pair, Passage, Preference, Task
 from posttrain.data import builtin, examples
 from posttrain.diagnosis.show import limits, percent, points, probability
 from posttrain.evaluation import difference, summarise
@@ -43,15 +49,22 @@ from posttrain.models.load import Loaded
 from posttrain.models.load import load as load_model
 from posttrain.models.lora import fold
 from posttrain.models.memory import keep_memory
+from posttrain.models.reward_model import RewardModel
 from posttrain.models.save import save_model
 from posttrain.models.view import InferenceView
-from posttrain.records.paths import StagePaths
 from posttrain.records.rollouts import RolloutRecord, record
 from posttrain.rollouts.collect import collect
+from posttrain.stages import distill as distill_stage
+from posttrain.stages import dpo as dpo_stage
+from posttrain.stages import ppo as ppo_stage
+from posttrain.stages import reward_model as reward_model_stage
+from posttrain.stages.alone import GIVEN, alone, compared, kept
+from posttrain.stages.best_of_n import speaks
 from posttrain.stages.parts import run_async, sampler
-from posttrain.stages.rewards import scorers_of
+from posttrain.stages.rewards import BatchedRewards, scorers_of
 from posttrain.stages.rounds import Rounds, watcher
 from posttrain.stages.sampled import sampling_of
+from posttrain.synthesis.best_of_n import choose
 from posttrain.training.driver import Resumed, drive
 from posttrain.training.grpo import grpo as grpo_loop
 from posttrain.training.policy import Policy
@@ -59,7 +72,6 @@ from posttrain.training.sft import sft as sft_loop
 from posttrain.training.sft import total_steps
 
 Function = Callable[[Task, str], Any]
-GIVEN = "given in Python"
 
 
 @dataclass
@@ -75,12 +87,28 @@ class Model:
         save_model(self.loaded.model, self.loaded.tokenizer, path)
         return path
 
+    def folded(self) -> Loaded:
+        """The model with what earlier trainings left in adapters made part of its weights: where the next one starts."""
+        fold(self.loaded.model)
+        return self.loaded
+
     def ask(self, question: str, *, max_tokens: int = 128) -> str:
         """One greedy answer."""
-        from posttrain.core.types import Message
-
         found = answers(self, [Task("question", (Message("user", question),))], [], SamplingConfig(max_tokens=max_tokens), seed=0)
         return found[0].completion
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A trained reward model, which is a grader: `graders=[reward]`. `summary` says what it is worth on held-out pairs."""
+
+    trained: RewardModel
+    scorer: BatchedRewards
+    summary: Mapping[str, Any]
+
+    async def __call__(self, task: Task, answer: str) -> float:
+        """The mean of its members' rewards."""
+        return fmean(await self.scorer.rewards([*task.messages, Message("assistant", answer)], normalise=False))
 
 
 @dataclass(frozen=True)
@@ -197,6 +225,83 @@ def sft(
     return run_async(work())
 
 
+def dpo(
+    model: Model, preferences: str | Path | Sequence[Preference], *, seed: int = 0, run: str | Path | None = None, **settings: Any
+) -> list[dict[str, Any]]:
+    """Learn from preferences, in place: DPO and its relatives (`loss`), on a file or on preferences in memory. Returns the
+    metrics of every step."""
+    with alone("dpo", run, seed, progress()) as context:
+        config = DpoConfig(data=[compared(preferences, context)], lora=model.lora, **settings)
+        return dpo_stage.train(config, context, model.folded())[1]
+
+
+def reward_model(
+    model: Model, preferences: str | Path | Sequence[Preference], *, seed: int = 0, run: str | Path | None = None, **settings: Any
+) -> Reward:
+    """Train a reward model on preferences, from a copy of the model, which stays as it is. The result is a grader."""
+    with alone("reward_model", run, seed, progress()) as context:
+        config = RewardModelConfig(data=[compared(preferences, context)], lora=model.lora, **settings)
+        copied = model.folded()
+        body = replace(copied, model=copy.deepcopy(copied.model))
+        reward, summary = reward_model_stage.train(config, context, body)
+        return Reward(reward, BatchedRewards(reward, "reward model"), summary)
+
+
+def ppo(
+    model: Model,
+    tasks: Sequence[Task],
+    *,
+    graders: Sequence[GraderConfig | Function],
+    seed: int = 0,
+    run: str | Path | None = None,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Reinforcement learning with a critic, in place. Returns the metrics of every step."""
+    configs = [g for g in graders if not callable(g)] or [MathGrader(weight=0)]
+    config = PpoConfig(tasks=[TaskSource(source=GIVEN)], graders=configs, lora=model.lora, **settings)
+
+    async def work(context: StageContext) -> list[dict[str, Any]]:
+        grader = composite(graders)
+        try:
+            return (await ppo_stage.train(config, context, model.folded(), tasks, grader))[1]
+        finally:
+            await grader.aclose()
+
+    with alone("ppo", run, seed, progress()) as context:
+        return run_async(work(context))
+
+
+def distill(
+    model: Model, teacher: Model, tasks: Sequence[Task], *, seed: int = 0, run: str | Path | None = None, **settings: Any
+) -> list[dict[str, Any]]:
+    """Move the model towards a teacher with the same tokenizer on the model's own answers, in place. Returns the metrics of
+    every step."""
+    config = DistillConfig(teacher=GIVEN, tasks=[TaskSource(source=GIVEN)], lora=model.lora, **settings)
+    with alone("distill", run, seed, progress()) as context:
+        return run_async(distill_stage.train(config, context, model.folded(), teacher.loaded, tasks))[1]
+
+
+def best_of_n(
+    model: Model,
+    tasks: Sequence[Task],
+    *,
+    graders: Sequence[GraderConfig | Function],
+    samples: int = 8,
+    max_tokens: int = 128,
+    seed: int = 0,
+    **keep: Any,
+) -> list[Conversation]:
+    """The best of `samples` answers to each task that are good enough to learn from: rows for `sft`. `keep` are the settings of
+    a recipe's `keep`."""
+    sampling = SamplingConfig(samples=samples, temperature=1.0, max_tokens=max_tokens)
+    found, settings = answers(model, tasks, graders, sampling, seed=seed), KeepConfig(**keep)
+    questions = {task.id: task.messages for task in tasks}
+    return [
+        Conversation((*questions[each.task_id], Message("assistant", each.completion)), slices=each.slices)
+        for each in choose(found, settings, speaks(settings.language)).kept
+    ]
+
+
 def compare(before: Evaluation, after: Evaluation) -> str:
     """What changed between two evaluations of the same tasks, in one sentence."""
     found = difference(before.records, after.records)[""]
@@ -235,22 +340,7 @@ def composite(given: Sequence[GraderConfig | Function]) -> Composite:
 
 
 def policy_of(model: Model, config: GrpoConfig | SftConfig, total: int, seed: int, *, reference: bool = False) -> Policy:
-    fold(model.loaded.model)
-    return Policy(model.loaded, config, total_steps=total, seed=seed, reference=reference)
-
-
-class kept:
-    """The folder of a training's records: the one asked for, or a temporary one that goes with the block."""
-
-    def __init__(self, run: str | Path | None) -> None:
-        self.run, self.temporary = run, None if run else tempfile.TemporaryDirectory()
-
-    def __enter__(self) -> StagePaths:
-        return StagePaths(Path(self.temporary.name) if self.temporary else Path(str(self.run)))
-
-    def __exit__(self, *_: object) -> None:
-        if self.temporary:
-            self.temporary.cleanup()
+    return Policy(model.folded(), config, total_steps=total, seed=seed, reference=reference)
 
 
 def progress() -> Reporter:
@@ -262,14 +352,23 @@ def progress() -> Reporter:
 __all__ = [
     "Conversation",
     "Evaluation",
+    "Message",
     "Model",
+    "Pair",
     "Passage",
+    "Preference",
+    "Reward",
     "Task",
     "Tasks",
+    "best_of_n",
     "compare",
+    "distill",
+    "dpo",
     "evaluate",
     "grpo",
     "load",
+    "ppo",
+    "reward_model",
     "sft",
     "tasks",
 ]

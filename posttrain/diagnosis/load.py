@@ -48,14 +48,16 @@ class StageView:
 
     @property
     def parents(self) -> list[str]:
-        """The references this stage reads: its model and teacher first, then data and tasks."""
+        """The references this stage reads: its model and teacher first, then data and tasks, then what it is judged by; each
+        once."""
         named = [self.config.get(key) for key in ("model", "teacher")]
         for key in ("data", "tasks", "models", "adapters"):
             sources = self.config.get(key)
             for source in sources if isinstance(sources, list) else [sources]:
                 named.append(source.get("source") if isinstance(source, Mapping) else source)
-        named += [self.config.get(key) for key in ("of", "before", "compare_to")]
-        return [name for name in named if isinstance(name, str)]
+        named += [self.config.get(key) for key in ("critic_model", "critic_reward_model", "of", "before", "compare_to")]
+        named += [grader.get("model") for grader in self.config.get("graders") or () if isinstance(grader, Mapping)]
+        return list(dict.fromkeys(name for name in named if isinstance(name, str)))
 
     @cached_property
     def rollout_files(self) -> list[Path]:

@@ -11,7 +11,7 @@ from posttrain.core.config.distill import DistillConfig
 from posttrain.core.errors import UserError
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, StageResult
-from posttrain.core.types import Group
+from posttrain.core.types import Group, Task
 from posttrain.data.store import TokenStore
 from posttrain.models.load import Loaded
 from posttrain.models.tokenizers import differs
@@ -34,9 +34,20 @@ def run(config: DistillConfig, context: StageContext) -> StageResult:
 
 
 async def _run(config: DistillConfig, context: StageContext) -> StageResult:
-    paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
     tasks = tasks_of(config.tasks, context) if config.tasks else []
     loaded, teacher = model_of(config.model, context), model_of(config.teacher, context)
+    policy, history = await train(config, context, loaded, teacher, tasks)
+    artefacts = save_policy(policy, loaded.path, StagePaths(context.directory))
+    summary: dict[str, Any] = {"steps": config.steps, "divergence": config.divergence, "over": config.over}
+    summary |= first_and_last(history, **{name: name for name in ("kl/teacher", "agreement", "entropy")})
+    return StageResult(artefacts, summary)
+
+
+async def train(
+    config: DistillConfig, context: StageContext, loaded: Loaded, teacher: Loaded, tasks: Sequence[Task]
+) -> tuple[Policy, list[dict[str, Any]]]:
+    """The student, trained, and the metrics of all steps."""
+    paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
     require_one_vocabulary(loaded, teacher, config, context)
     teacher.model.requires_grad_(False)
     renderer = chat.renderer(loaded.tokenizer)
@@ -46,11 +57,7 @@ async def _run(config: DistillConfig, context: StageContext) -> StageResult:
     engine = sampler(policy.view, renderer)
     source = Rounds(config, tasks, engine, renderer, unjudged, seed)
     loop = distill(policy, teacher.model, engine, source.collect, rows, config, seed=seed, start=start.steps, state=start.state)
-    history = await drive_rounds(loop, policy, config, context, start, watcher(config))
-    artefacts = save_policy(policy, loaded.path, paths)
-    summary: dict[str, Any] = {"steps": config.steps, "divergence": config.divergence, "over": config.over}
-    summary |= first_and_last(history, **{name: name for name in ("kl/teacher", "agreement", "entropy")})
-    return StageResult(artefacts, summary)
+    return policy, await drive_rounds(loop, policy, config, context, start, watcher(config))
 
 
 def rows_of(config: DistillConfig, context: StageContext, renderer: chat.ChatRenderer) -> TokenStore | None:

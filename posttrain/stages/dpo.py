@@ -29,12 +29,12 @@ CHUNK = 256
 
 def run(config: DpoConfig, context: StageContext) -> StageResult:
     loaded = model_of(config.model, context)
-    policy, summary = train(config, context, loaded)
+    policy, _, summary = train(config, context, loaded)
     return StageResult(save_policy(policy, loaded.path, StagePaths(context.directory)), summary)
 
 
-def train(config: DpoConfig, context: StageContext, loaded: Loaded) -> tuple[Policy, dict[str, Any]]:
-    """The trained policy, and what came of the last step."""
+def train(config: DpoConfig, context: StageContext, loaded: Loaded) -> tuple[Policy, list[dict[str, Any]], dict[str, Any]]:
+    """The trained policy, the metrics of all steps, and what came of the last step."""
     paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
     renderer = chat.renderer(loaded.tokenizer)
     store, counts = encoded(config, context, renderer, unpaired=config.loss == "kto")
@@ -52,7 +52,7 @@ def train(config: DpoConfig, context: StageContext, loaded: Loaded) -> tuple[Pol
     history = run_async(work)
     names = ("loss", "accuracy", "rewards/margin", "accuracy/validation")
     last = {name: history[-1][name] for name in names if name in history[-1]}
-    return policy, {"steps": total, "method": config.loss, **last, **counts}
+    return policy, history, {"steps": total, "method": config.loss, **last, **counts}
 
 
 def require_both_kinds(store: PreferenceStore, context: StageContext) -> None:

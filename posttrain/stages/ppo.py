@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain import chat
 from posttrain.core.config import PpoConfig, SftConfig
 from posttrain.core.errors import UserError
+from posttrain.core.protocols import Grader
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, StageResult
+from posttrain.core.types import Task
 from posttrain.models.heads import ScalarHead
-from posttrain.models.load import load
+from posttrain.models.load import Loaded, load
 from posttrain.models.reward_model import load_reward_model
 from posttrain.models.sibling import sibling
 from posttrain.models.tokenizers import differs
 from posttrain.records.paths import StagePaths
+from posttrain.rollouts.environment import World
 from posttrain.stages.parts import grading, model_of, playing, run_async, sampler, save_policy, tasks_of
 from posttrain.stages.rounds import Rounds, drive_rounds, first_and_last, watcher
 from posttrain.stages.sft import encoded
@@ -30,23 +33,29 @@ def run(config: PpoConfig, context: StageContext) -> StageResult:
 
 
 async def _run(config: PpoConfig, context: StageContext) -> StageResult:
+    tasks, loaded = tasks_of(config.tasks, context), model_of(config.model, context)
+    judges = grading(config.graders, tasks, context, tokenizer=loaded.tokenizer, environment=config.environment)
+    async with playing(config.environment) as world, judges as grader:
+        policy, history, counts = await train(config, context, loaded, tasks, grader, world)
+    artefacts = save_policy(policy, loaded.path, StagePaths(context.directory))
+    measured = first_and_last(history, reward="reward/mean", passed="passed", explained_variance="value/explained_variance")
+    return StageResult(artefacts, {"steps": config.steps, **measured, **({"ptx": counts} if counts else {})})
+
+
+async def train(
+    config: PpoConfig, context: StageContext, loaded: Loaded, tasks: Sequence[Task], grader: Grader, world: World | None = None
+) -> tuple[Policy, list[dict[str, Any]], dict[str, Any]]:
+    """The trained policy, the metrics of all steps, and what became of the rows of PPO-ptx."""
     paths, seed = StagePaths(context.directory), derive(context.seed, context.id)
-    tasks = tasks_of(config.tasks, context)
-    loaded = model_of(config.model, context)
     renderer = chat.renderer(loaded.tokenizer)
     mixed, counts = mixed_rows(config, context, renderer, seed)
     policy = Policy(loaded, config, total_steps=config.updates, seed=seed, reference=config.kl.coefficient > 0)
     trained = ActorCritic(policy, critic_of(policy, config, context.references, seed))
     start = resume(trained, paths, context.reporter)
     engine = sampler(policy.view, renderer)
-    judges = grading(config.graders, tasks, context, tokenizer=loaded.tokenizer, environment=config.environment)
-    async with playing(config.environment) as world, judges as grader:
-        source = Rounds(config, tasks, engine, renderer, grader, seed, world)
-        loop = ppo(trained, engine, source.collect, config, mixed, seed=seed, start=start.steps, state=start.state)
-        history = await drive_rounds(loop, trained, config, context, start, watcher(config))
-    artefacts = save_policy(policy, loaded.path, paths)
-    measured = first_and_last(history, reward="reward/mean", passed="passed", explained_variance="value/explained_variance")
-    return StageResult(artefacts, {"steps": config.steps, **measured, **({"ptx": counts} if counts else {})})
+    source = Rounds(config, tasks, engine, renderer, grader, seed, world)
+    loop = ppo(trained, engine, source.collect, config, mixed, seed=seed, start=start.steps, state=start.state)
+    return policy, await drive_rounds(loop, trained, config, context, start, watcher(config)), counts
 
 
 def critic_of(policy: Policy, config: PpoConfig, references: Mapping[str, str], seed: int) -> Critic:

@@ -352,3 +352,16 @@ def test_a_stages_own_numbers_are_shown_whatever_they_are(tmp_path: Path) -> Non
     ):
         assert shown in page
     assert "<script>alert" not in page
+
+
+def test_lineage_follows_what_judges_a_stage(tmp_path: Path) -> None:
+    """A grader's reward model, a critic's start and an average's parts are parents too, each named once."""
+    settings = {
+        "model": "sft",
+        "tasks": [{"source": "builtin:arithmetic"}],
+        "critic_reward_model": "reward",
+        "graders": [{"kind": "math"}, {"kind": "reward_model", "model": "reward"}, {"kind": "reward_model", "model": "other"}],
+    }
+    stage = load_run(make_run(tmp_path).root).stages[0]
+    assert replace(stage, config=settings).parents == ["sft", "builtin:arithmetic", "reward", "other"]
+    assert replace(stage, config={"models": ["one", "two"]}).parents == ["one", "two"]
