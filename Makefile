@@ -5,13 +5,14 @@ TORCH_BUILD ?=
 TORCH_INDEX ?=
 PYTHON ?=
 ARGS ?=
+LANE ?=
 export TORCH_VERSION TORCH_BUILD TORCH_INDEX PYTHON
 
 python := .venv/bin/python
 trl := .venv-trl/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format tree lock bench bench-quick bench-setup parity clean
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm parity clean
 
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
@@ -45,21 +46,25 @@ tree: setup ## write the tree into the README from the docstrings
 lock: setup ## write requirements.lock from pyproject.toml
 	@sh scripts/lock.sh
 
-bench: setup bench-setup ## measure: rollouts beside transformers' generate, a GRPO step beside TRL's
-	$(python) -m benchmarks.rollouts $(ARGS)
-	$(python) -m benchmarks.grpo_step $(ARGS)
+bench: setup bench-setup ## measure beside the peers, all lanes or LANE=sft-lora; goes on where it stopped (ARGS="--blocks 3" is shorter)
+	$(python) -m benchmarks $(foreach lane,$(LANE),--lane $(lane)) $(ARGS)
 
-bench-quick: setup bench-setup ## the same with one short block each, to see that they run
-	$(python) -m benchmarks.rollouts --blocks 1 --rounds 1 $(ARGS)
-	$(python) -m benchmarks.grpo_step --quick $(ARGS)
+bench-quick: setup bench-setup ## the SFT and generation lanes once, small: shows that they run, in minutes
+	$(python) -m benchmarks --quick $(ARGS)
+
+bench-report: setup ## benchmarks/RESULTS.md and its figures, from what has been measured
+	$(python) -m benchmarks report
 
 bench-setup: setup ## .venv-trl, which the comparisons with TRL need
 	@sh scripts/setup_trl.sh
+
+bench-setup-vllm: setup ## .venv-vllm, for the comparison with vLLM on a CPU; lanes go without it where it is missing
+	@sh scripts/setup_vllm.sh
 
 parity: ## losses and gradients beside TRL's on the same tensors (docs/parity.md)
 	@test -x $(trl) || { echo 'make parity: TRL is not there; run `make bench-setup` first, which installs it into .venv-trl' >&2; exit 1; }
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(trl) -m parity $(ARGS)
 
 clean: ## what setup and the tools made; runs/ stays
-	rm -rf .venv .venv-trl .setup-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-trl .venv-vllm .setup-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find posttrain tests examples benchmarks parity -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

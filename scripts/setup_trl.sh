@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv-trl, for parity/ and benchmarks/grpo_step.py.
+# Makes .venv-trl, for parity/ and benchmarks/.
 # TRL beside the same torch, transformers and PEFT that .venv has, so that a comparison compares the two libraries and nothing
 # else. Called by `make bench-setup` after `make setup`.
 set -eu
