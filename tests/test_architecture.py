@@ -84,7 +84,6 @@ BROAD_EXCEPTS: dict[str, str] = {
     "graders/child.py": "inside a grader's process: the user's file is loaded and called here",
     "graders/in_process.py": "a user's function called in this process",
     "graders/processes.py": "a grader's process died, hung or said nonsense: this check's failure, not the pool's",
-    "records/files.py": "a full disk, which safetensors says by an error that is no OSError; all others pass through",
     "rollouts/collect.py": "a grader that raises gives an error grade",
     "rollouts/environment.py": "an environment that raises or hangs makes a failed rollout",
     "sandbox/inside/program.py": "inside the sandbox: whatever a model's program raises is how it ended",
