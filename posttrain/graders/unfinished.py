@@ -4,8 +4,8 @@ r"""Answers that equal the reference and still answer nothing: the sum handed ba
 Where the reference is a number, an answer made of plain numbers and signs alone is a calculation that was not carried out, and
 a fraction whose value is whole was not divided; roots, powers, factorials and logarithms stand. An expression that the question
 holds as it is counts as copied, and so does a number where the question asks for another form of it; a fraction is in lowest
-terms where the question asks for them. Commands that math-verify
-drops while a reader sees something else (\phantom, \cancel, \not) are not part of an answer.
+terms where the question asks for them. Commands that math-verify drops while a reader sees something else (\phantom, \cancel,
+\not) are not part of an answer.
 Fails where the question holds its own answer in other words than the reference, as a choice among expressions does; and a task
 to factor or expand cannot tell how far an answer went: any equal expression that is not the question's own passes.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from posttrain.core.config import MathGrader
 from posttrain.core.types import Grade, Message, Task
 from posttrain.graders import Composite, build, grade_text
-from tests.graders.pairs import DIFFERENT, HEDGES_AND_JUNK, KNOWN_TRAPS, SAME
+from posttrain.graders.error_rates import Case, read
 
-NOT_SAME = [*KNOWN_TRAPS, *HEDGES_AND_JUNK, *DIFFERENT]
+CASES = read("math")
+KNOWN_TRAPS = [case for case in CASES if case.trap == "math-verify"]
 
 
 def task(answer: str | None, name: str = "t") -> Task:
@@ -34,22 +36,98 @@ def grades(grader: Composite, pairs: list[tuple[str, str]]) -> list[Grade]:
     return asyncio.run(all_of_them())
 
 
-def test_error_rates_on_the_labelled_set(grader: Composite) -> None:
-    """No wrong answer passes, no check breaks, and at most 2 in 100 right answers are missed."""
-    assert len(SAME) + len(NOT_SAME) >= 140
-    accepted = [pair for pair, grade in zip(NOT_SAME, grades(grader, NOT_SAME), strict=True) if grade.passed is not False]
-    assert accepted == []
-    right = grades(grader, SAME)
-    assert [grade.explanation for grade in right if grade.status != "scored"] == []
-    missed = [pair for pair, grade in zip(SAME, right, strict=True) if not grade.passed]
-    assert len(missed) <= 0.02 * len(SAME), missed
+def verdicts(grader: Composite, cases: list[Case]) -> list[Grade]:
+    async def all_of_them() -> list[Grade]:
+        return await asyncio.gather(*(grader.text(case.task, case.text) for case in cases))
+
+    return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("pair", KNOWN_TRAPS)
-def test_known_false_accepts_are_refused(grader: Composite, pair: tuple[str, str]) -> None:
-    (grade,) = grades(grader, [pair])
-    assert grade.passed is False
-    assert grade.score == 0.0
+def test_no_labelled_wrong_answer_passes_and_few_right_ones_are_missed(grader: Composite) -> None:
+    """At most 4 wrong answers get no verdict and 10 in 100 right ones, notations among them that few graders read, none."""
+    wrong, right = [case for case in CASES if not case.right], [case for case in CASES if case.right]
+    assert len(wrong) >= 250 and len(right) >= 150
+    judged = list(zip(wrong, verdicts(grader, wrong), strict=True))
+    assert [(case.place, case.text) for case, grade in judged if grade.passed] == []
+    assert sum(grade.passed is None for _, grade in judged) <= 4
+    missed = [case.text for case, grade in zip(right, verdicts(grader, right), strict=True) if not grade.passed]
+    assert len(missed) <= 0.1 * len(right), missed
+
+
+@pytest.mark.parametrize("case", KNOWN_TRAPS, ids=lambda case: case.text)
+def test_known_false_accepts_are_refused(grader: Composite, case: Case) -> None:
+    (grade,) = verdicts(grader, [case])
+    assert (grade.passed, grade.score, grade.status) == (False, 0.0, "scored")
+
+
+def test_math_verify_alone_would_accept_most_of_them() -> None:
+    """So the traps are real: without the numbers of ours, the library that we use says yes."""
+    import math_verify
+
+    assert len(KNOWN_TRAPS) >= 15
+    settings = [math_verify.LatexExtractionConfig()]
+    read_as = [
+        tuple(math_verify.parse(f"\\boxed{{{side}}}", settings, parsing_timeout=None) for side in (case.reference, case.text[7:-1]))
+        for case in KNOWN_TRAPS
+    ]
+    assert sum(bool(math_verify.verify(*pair, timeout_seconds=None)) for pair in read_as) >= 9
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "passed"),
+    [
+        ("What is 17 + 25?", "42", "17+25", False),
+        ("What is 17 + 25?", "42", "20 + 22", False),
+        ("What is 17 + 25?", "42", "17+25=42", True),
+        ("What is 144/12?", "12", r"\frac{144}{12}", False),
+        ("What is 144/12?", "12", r"\frac{12}{1}", True),
+        ("What is 12/144?", "1/12", "12/144", True),
+        ("Simplify 12/16.", "3/4", "6/8", False),
+        ("Simplify 12/16.", "3/4", "0.75", True),
+        ("Write 0.75 as a fraction.", "3/4", "0.75", False),
+        ("A coin shows heads with p=0.5. How likely is heads?", "1/2", "0.5", True),
+        (r"What is $\sqrt{16}$?", "4", r"\sqrt{16}", False),
+        ("What is the root of 16?", "4", r"\sqrt{16}", True),
+        ("What is 2x+x?", "3x", "2x + x", False),
+        ("What is 12x+x?", "13x", "2x + 11x", True),
+        ("What is f(3)?", "5", r"\phantom{5}", False),
+        ("What is 3 - 1.5e1?", "-12", "-12", True),
+    ],
+)
+def test_handing_the_question_back_is_no_answer(question: str, reference: str, answer: str, passed: bool) -> None:
+    asked = Task("t", (Message("user", question),), reference)
+    assert grade_text(MathGrader(timeout_s=30), asked, f"\\boxed{{{answer}}}").passed is passed
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "passed"),
+    [
+        ("3 km", "3000 m", True), ("3 km", "3000 mm", False), ("20 mph", "20 miles per hour", True), (r"\$0.25", "25 cents", True),
+        (r"\$5", "5 cents", False), (r"90^\circ", "90 degrees", True), (r"90^\circ", "90 cm", False), ("5 m", "5 meters", True),
+        (r"0.1\overline{6}", "1/6", True), (r"0.\overline{3}", "0.333", False), ("101_2", "101_{2}", True), ("101_2", "5", False),
+    ],
+)  # fmt: skip
+def test_units_and_exact_numbers_need_no_process(reference: str, answer: str, passed: bool) -> None:
+    """With a limit that no process could keep."""
+    assert grade_text(MathGrader(timeout_s=1e-6), task(reference), f"\\boxed{{{answer}}}").passed is passed
+
+
+def test_a_check_waits_in_the_queue_without_its_clock_running() -> None:
+    """Sixty checks for one process take longer than the limit of each, and none of them fails."""
+    composite = build([MathGrader(timeout_s=1.5)], base=Path())
+    pool = composite.parts[0].pool
+    assert pool is not None
+    pool.size = 1
+    pairs = [(rf"\sin(2x)+{n}", rf"2\sin x\cos x+{n}") for n in range(200, 260)]
+    try:
+        grades(composite, [pairs[0]])
+        begun = time.monotonic()
+        found = grades(composite, pairs)
+        took = time.monotonic() - begun
+    finally:
+        composite.close()
+    assert {grade.status for grade in found} == {"scored"}, [grade.explanation for grade in found if grade.status != "scored"][:1]
+    assert took > 0.2 and len(found) == 60
 
 
 @pytest.mark.parametrize(

@@ -165,22 +165,24 @@ def lowercase(stream: random.Random, text: str, topic: str) -> tuple[str, Constr
 
 
 def capital_words(stream: random.Random, text: str, topic: str) -> tuple[str, Constraint]:
-    count = stream.choice((1, 2, 3))
-    for word in stream.sample(sorted(long_words(text)), count):
+    known = sorted(long_words(text))
+    count = min(stream.choice((1, 2, 3)), len(known))
+    for word in stream.sample(known, count):
         text = re.sub(rf"\b{word}\b", word.upper(), text, count=1)
     return text, {"kind": "capital_words", "at_least": count}
 
 
 def highlights(stream: random.Random, text: str, topic: str) -> tuple[str, Constraint]:
-    count = stream.choice((1, 2, 3))
-    for word in stream.sample(sorted(long_words(text)), count):
+    known = sorted(long_words(text))
+    count = min(stream.choice((1, 2, 3)), len(known))
+    for word in stream.sample(known, count):
         text = re.sub(rf"\b{word}\b", f"*{word}*", text, count=1)
     return text, {"kind": "highlights", "at_least": count}
 
 
 def include(stream: random.Random, text: str, topic: str) -> tuple[str, Constraint]:
-    words = stream.sample(sorted({word.lower() for word in long_words(text)}), stream.choice((1, 2)))
-    return text, {"kind": "include", "texts": words}
+    known = sorted({word.lower() for word in long_words(text)})
+    return text, {"kind": "include", "texts": stream.sample(known, min(stream.choice((1, 2)), len(known)))}
 
 
 def exclude(stream: random.Random, text: str, topic: str) -> tuple[str, Constraint]:
