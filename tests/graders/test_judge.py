@@ -49,7 +49,7 @@ def word(text: str) -> Reply:
 
 def settings(count: int = 1, **more: object) -> JudgeGrader:
     models = tuple(JudgeModel(endpoint=EndpointConfig(url="http://127.0.0.1:1/v1", model=name)) for name in NAMES[:count])
-    return JudgeGrader(models=models, **({"criteria": ("It names the city.",)} | more))  # type: ignore[arg-type]
+    return JudgeGrader(**({"models": models, "criteria": ("It names the city.",)} | more))  # type: ignore[arg-type]
 
 
 def graded(config: JudgeGrader, text: str, *says: Say, task: Task = TASK) -> tuple[Grade, list[Scripted]]:
@@ -77,8 +77,9 @@ def test_the_reference_is_shown_only_where_asked() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "  \n", ":", "...", "**", "Thought process:", "Let's solve this problem step by step.", "Solution", "解", "Answer: Answer:",
-     "What is the capital of France?", "<think>It is Paris, surely.</think>", "<think>Paris Paris Paris", "Sure!\n\n**Final answer:**"],
+    ["", "  \n", ":", "...", "**", "Thought process:", "Let's solve this problem step by step.", "Solution", "解",
+     "Answer: Answer:", "What is the capital of France?", "<think>It is Paris, surely.</think>", "<think>Paris Paris Paris",
+     "Sure!\n\n**Final answer:**"],
 )  # fmt: skip
 def test_answers_without_an_answer_get_the_minimum_unseen(text: str) -> None:
     found, (model,) = graded(settings(), text, lambda asked: chance(0.99))

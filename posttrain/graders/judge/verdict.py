@@ -34,7 +34,7 @@ def by_probability(choices: tuple[TokenChoice, ...], options: tuple[str, str], r
     written = ""
     for choice in choices:
         here = bool(VERDICT.search(written)) if reasoning else not written.strip()
-        if here and choice.text.strip(' "'):
+        if here and choice.text.strip('" \n\t'):
             first, second = (mass(choice, option) for option in options)
             return first / (first + second) if first + second >= MASS else None
         written += choice.text
