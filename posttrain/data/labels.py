@@ -108,14 +108,14 @@ def number_of(text: str) -> float | str:
 
 
 def table(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """The rows below the header; the line above it holds the set's version."""
+    """The rows below the header; remarks such as the set's version stand above it."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:  # some of the files were saved by a spreadsheet
         text = content.decode("cp1252", errors="replace")
     lines = [cells for cells in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in cells)]
-    start = 1 if lines and lines[0] and lines[0][0].startswith("#") else 0
+    start = next((place for place, cells in enumerate(lines) if not cells[0].startswith("#")), 0)
     for number, cells in enumerate(lines[start + 1 :], start + 2):
         if cells:
             yield number, dict(zip(lines[start], cells, strict=False))
