@@ -61,6 +61,7 @@ PARTS: dict[str, Callable[[], Path | None]] = {
     "tmpfs": mount_program,
     "smollm2": smollm2_weights,
     "playwright": package("playwright"),
+    "pyrit": package("pyrit"),
     "gymnasium": package("gymnasium"),
     "textarena": package("textarena"),
     "reasoning_gym": package("reasoning_gym"),
