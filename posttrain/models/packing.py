@@ -10,6 +10,7 @@ keeps `source`, the packed position that predicts it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -123,18 +124,22 @@ def micro_batches(lengths: Sequence[Sequence[int]], budget: int) -> Iterator[lis
     """Split groups of rows into batches of at most `budget` packed tokens, keeping a group together where it fits.
 
     `lengths[g]` are the lengths of group g's rows (an upper bound of what they take when packed). Yields lists of
-    (group, row). A row longer than the budget gets a batch of its own.
+    (group, row). A row longer than the budget gets a batch of its own. The batches are of similar size, since a small last
+    one costs a whole pass over the weights.
     """
+    total = sum(map(sum, lengths))
+    even = total / max(1, math.ceil(total / budget))
     batch: list[tuple[int, int]] = []
-    size = 0
+    size = done = made = 0
     for group, rows in enumerate(lengths):
-        if batch and size + sum(rows) > budget:
+        cost = sum(rows)
+        if batch and (size + cost > budget or done + size + cost / 2 > even * (made + 1)):
             yield batch
-            batch, size = [], 0
+            batch, size, done, made = [], 0, done + size, made + 1
         for row, length in enumerate(rows):
             if batch and size + length > budget:
                 yield batch
-                batch, size = [], 0
+                batch, size, done, made = [], 0, done + size, made + 1
             batch.append((group, row))
             size += length
     if batch:

@@ -85,3 +85,9 @@ def test_micro_batches_lose_no_row_and_keep_to_the_budget(lengths: list[list[int
     assert [pair for batch in batches for pair in batch] == [(g, r) for g, rows in enumerate(lengths) for r in range(len(rows))]
     for batch in batches:
         assert len(batch) == 1 or sum(lengths[g][r] for g, r in batch) <= budget
+
+
+def test_micro_batches_are_of_similar_size() -> None:
+    batches = list(micro_batches([[100]] * 9, 800))  # two are needed
+    assert [len(batch) for batch in batches] == [5, 4]
+    assert [len(batch) for batch in micro_batches([[100]] * 8, 800)] == [8]
