@@ -32,6 +32,7 @@ from posttrain.core.types import Grade, Message, Task
 from posttrain.graders import math_answer
 from posttrain.graders.build import build, wait_for
 from posttrain.graders.combine import Composite
+from posttrain.graders.processes import Pool
 
 FOLDER = Path(__file__).parent / "labelled"
 SETTINGS: dict[str, type[Any]] = {
@@ -120,7 +121,7 @@ def alone(config: GraderConfig) -> Composite:
     """A grader with one process at most."""
     grader = build([config], base=Path())
     for part in grader.parts:
-        if part.pool is not None:
+        if isinstance(part.pool, Pool):
             part.pool.size = 1
     return grader
 
