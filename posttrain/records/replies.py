@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,19 @@ from posttrain.records.events import append_event, read_events
 
 
 class Remembered:
-    """A ChatModel that asks `model` only for what is not in the file. Failures are not kept."""
+    """A ChatModel that asks `model` only for what is not in the file. Failures are not kept, and neither is what `keep` refuses:
+    a judge's junk, which would come from the file for ever."""
 
-    def __init__(self, model: ChatModel, name: str, path: Path) -> None:
-        self.model, self.name, self.path = model, name, path
+    def __init__(self, model: ChatModel, name: str, path: Path, *, keep: Callable[[Reply], bool] = lambda reply: True) -> None:
+        self.model, self.name, self.path, self.keep = model, name, path, keep
         self.known = {line["key"]: read_reply(line) for line in read_events(path) if line["event"] == "reply"}
 
     async def reply(self, messages: Sequence[Message], sampling: Sampling, *, seed: int, top: int = 0) -> Reply:
         key = content_key(self.name, messages, sampling, seed, top)
         if key not in self.known:
             found = await self.model.reply(messages, sampling, seed=seed, top=top)
+            if not self.keep(found):
+                return found
             append_event(self.path, "reply", key=key, model=self.name, **asdict(found))
             self.known[key] = found
             fault("reply:kept")

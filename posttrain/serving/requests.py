@@ -164,8 +164,8 @@ def flag(body: Mapping[str, Any], name: str) -> bool:
 
 
 def whole(body: Mapping[str, Any], name: str, default: int | None, *, low: int, high: int) -> int | None:
-    value = body.get(name, default)
-    if value is default:
+    value = body.get(name)
+    if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise BadRequest(f"{name} is {str(value)[:40]}; expected a whole number from {low} to {high}", field=name)

@@ -15,6 +15,7 @@ from posttrain.generation.chat_model import LocalChat
 from posttrain.generation.endpoint import Endpoint
 from posttrain.generation.native import NativeEngine
 from posttrain.graders.judge.trust import require_trust
+from posttrain.graders.judge.verdict import readable
 from posttrain.models.load import load
 from posttrain.models.view import InferenceView
 from posttrain.records.events import append_event
@@ -30,14 +31,14 @@ async def judge_models(
     budget. `replies` is where answers are kept; None keeps nothing."""
     found: dict[str, ChatModel] = {}
     async with contextlib.AsyncExitStack() as stack:
-        for config in configs:
-            for each in config.models if isinstance(config, JudgeGrader) else ():
+        for config in [config for config in configs if isinstance(config, JudgeGrader)]:
+            for each in config.models:
                 if each.name in found:
                     continue
                 model = await connected(each, references, stack)
                 spent = kept_cost(replies, each.name) if replies is not None else (0, 0)
                 limited = Budgeted(model, requests=config.max_requests, tokens=config.max_total_tokens, spent=spent)
-                found[each.name] = limited if replies is None else Remembered(limited, each.name, replies)
+                found[each.name] = limited if replies is None else Remembered(limited, each.name, replies, keep=readable)
         yield found
 
 

@@ -16,8 +16,20 @@ from posttrain.core.config import JudgeGrader
 from posttrain.core.errors import UserError
 from posttrain.graders.judge.prompts import VERSION
 
-MEANS = ("criteria", "compare", "question", "show_reference", "reasoning", "combine", "quorum", "pass_at", "probabilities")
-MEANS += ("max_tokens", "temperature")
+MEANS = (
+    "criteria",
+    "compare",
+    "question",
+    "show_reference",
+    "reasoning",
+    "combine",
+    "quorum",
+    "pass_at",
+    "probabilities",
+    "max_tokens",
+    "temperature",
+)
+"""The settings that a verdict depends on."""
 
 
 def identity(config: JudgeGrader, references: Mapping[str, str]) -> str:

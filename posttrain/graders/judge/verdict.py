@@ -8,6 +8,7 @@ exactly one of the options or the JSON that was asked for. Everything else is Un
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -28,6 +29,16 @@ def read_verdict(reply: Reply, options: tuple[str, str], *, reasoning: bool, pro
     if probabilities and (found := by_probability(reply.choices, options, reasoning)) is not None:
         return found
     return 1.0 if by_text(reply.text, options, reasoning) == options[0] else 0.0
+
+
+def readable(reply: Reply) -> bool:
+    """Whether a reply holds a verdict on any question that a judge is asked: others are asked for again by a later run."""
+    for options in (("Yes", "No"), ("A", "B")):
+        for reasoning in (False, True):
+            with contextlib.suppress(Unreadable):
+                read_verdict(reply, options, reasoning=reasoning, probabilities=True)
+                return True
+    return False
 
 
 def by_probability(choices: tuple[TokenChoice, ...], options: tuple[str, str], reasoning: bool) -> float | None:
