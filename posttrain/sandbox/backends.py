@@ -37,6 +37,8 @@ class Backend:
     name: str
     description: str
     bwrap: str = ""
+    folders: bool = False
+    """Programs may have a folder to write to, which repositories need."""
 
     @property
     def safe(self) -> bool:
@@ -82,11 +84,11 @@ def tried(name: str) -> Tried:
     supervisor = Supervisor(name, bwrap)
     try:
         results = tuple(canaries.release(supervisor))
-        description = described(name, supervisor.facts)
+        description, folders = described(name, supervisor.facts), bool(supervisor.facts.get("own_root"))
     finally:
         supervisor.close()
     held = all(each.contained for each in results)
-    return Tried(name, "", results, Backend(name, description, bwrap) if held else None)
+    return Tried(name, "", results, Backend(name, description, bwrap, folders) if held else None)
 
 
 def described(name: str, facts: dict[str, object]) -> str:

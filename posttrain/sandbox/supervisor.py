@@ -44,6 +44,7 @@ ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
 }
 GRACE_S = 30.0
+MOST_HELD_UP = 20.0  # as inside/server.py
 START_S = 60.0  # as long as the fork-server gives a sandbox to stand
 
 
@@ -177,7 +178,7 @@ class Supervisor:
             finally:
                 for descriptor in given:
                     os.close(descriptor)
-            reply, overflow = self.follow(streams, time.monotonic() + wall_s + START_S + GRACE_S)
+            reply, overflow = self.follow(streams, time.monotonic() + (1 + MOST_HELD_UP) * wall_s + START_S + GRACE_S)
             ended = [
                 Ended(each["ready"], *(bytes(streams[at].data) if at in streams else b"" for at in ours), each["status"], each["cpu_s"])
                 for ours, each in zip(outputs, reply["processes"], strict=True)
