@@ -87,6 +87,7 @@ class SftConfig(TrainConfig):
     """Supervised fine-tuning: imitate the assistant turns of the data."""
 
     kind: ClassVar[str] = "sft"
+    meaning: ClassVar[int] = 2
 
     data: Sequence[DataSource]
     """Sources of training rows, mixed by weight."""
