@@ -6,7 +6,6 @@ are not this layer's), looks whether models are there, and estimates time, memor
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -166,8 +165,9 @@ def _inputs(recipe: Recipe, index: int, locate: Locate, prove: Prove | None, fin
 def _environment(config: EnvironmentConfig) -> None:
     """Make its factory: its files are there, and what it needs is installed. No episode begins."""
     from posttrain.environments import build
+    from posttrain.graders.build import wait_for
 
-    asyncio.run(build(config, base=Path()).aclose())
+    wait_for(build(config, base=Path()).aclose)
 
 
 def _rows(source: DataSource, stage: Stage) -> str:

@@ -68,8 +68,9 @@ def expand(stage: Section) -> None:
 def _short_tools(environment: Any) -> None:
     """`tools: [calculator]`: tools by their kind alone."""
     tools = environment.get("tools") if isinstance(environment, Section) else None
-    for index, tool in enumerate(tools if isinstance(tools, Series) else ()):
-        tools[index] = _expanded(tool, "kind", f"{environment.name('tools')}[{index}]", tools.places[index])
+    if isinstance(tools, Series):
+        for index, tool in enumerate(tools):
+            tools[index] = _expanded(tool, "kind", f"{environment.name('tools')}[{index}]", tools.places[index])
 
 
 def _expanded(item: Any, word: str, path: str, place: str) -> Any:

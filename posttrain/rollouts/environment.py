@@ -90,6 +90,7 @@ class Episode:
     def __init__(self, task: Task, sample: int) -> None:
         self.task, self.sample = task, sample
         self.ending: Ending = ""
+        self.cut: Ending = ""  # the turn was cut off: the world answers it, for its grade, and that is the end
         self.failure = ""
         self.grade: Grade | None = None
         self.turns = 0
@@ -176,7 +177,7 @@ async def write(episode: Episode, generator: Generator, renderer: Renderer, samp
     if completion.finish == "abort":
         return episode.end("failed", "generation was aborted")
     if completion.finish == "length":
-        return episode.end("tokens" if room <= sampling.max_tokens else "length")
+        episode.cut = "tokens" if room <= sampling.max_tokens else "length"
     episode.last = completion.tokens
     return None
 
@@ -189,6 +190,8 @@ async def answer(episode: Episode, renderer: Renderer, world: World) -> None:
     if result is None:
         return None
     episode.grade = result.grade or episode.grade
+    if episode.cut:
+        return episode.end(episode.cut)
     if result.terminated or result.truncated:
         return episode.end("terminated" if result.terminated else "truncated")
     if episode.turns >= world.limits.max_turns:

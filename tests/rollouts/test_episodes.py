@@ -197,11 +197,19 @@ def test_the_last_turn_gets_no_more_tokens_than_there_is_room_for(chat: ChatRend
     assert [sampling.max_tokens for _, sampling, _ in script.asked] == [min(64, 100 - len(prompt)) for prompt, _, _ in script.asked]
 
 
-def test_a_turn_cut_off_by_its_length_ends_the_episode_before_the_world_sees_it(chat: ChatRenderer) -> None:
+def test_a_turn_cut_off_by_its_length_ends_the_episode_with_the_grade_of_the_world_as_it_is(chat: ChatRenderer) -> None:
     world = Counting(2)
     rollout = one(play(chat, lambda task: world, Script(chat, lambda turn: "aaa", finish="length", end=False)))
-    assert (rollout.status, rollout.ending, world.seen, world.closed) == ("truncated", "length", [], 1)
-    assert rollout.grade is not None and rollout.grade.status == "unscored", "no grade was given, and none is invented"
+    assert (rollout.status, rollout.ending, len(world.seen), world.closed) == ("truncated", "length", 1, 1)
+    assert rollout.grade is not None and rollout.grade.score == 0.0
+
+
+def test_where_no_grade_was_given_none_is_invented(chat: ChatRenderer) -> None:
+    async def step(action: Action) -> StepResult:
+        return StepResult(Observation((Message("user", "more"),)))
+
+    rollout = one(play(chat, lambda task: Counting(step=step), Script(chat, lambda turn: "a")))
+    assert rollout.ending == "turns" and rollout.grade is not None and rollout.grade.status == "unscored"
 
 
 def test_an_environment_may_break_off_itself(chat: ChatRenderer) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from posttrain.core.config.checks import STRICT, positive
-from posttrain.core.config.graders import GraderConfig, Weighted
+from posttrain.core.config.graders import GraderConfig
+from posttrain.core.config.weighted import Weighted
 
 
 @dataclass(frozen=True, kw_only=True)
