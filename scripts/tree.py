@@ -30,7 +30,9 @@ TOP = {
 }
 FOLDERS = {
     "recipes": "Recipes that come with posttrain",
+    "posttrain/environments/web/templates": "The shop's pages",
     "templates": "The report's page and its style",
+    "docs/shop.png": "An order in the web shop, as Chromium shows it",
     "examples/data": "A few rows of each pattern of SFT data",
 }  # cannot say it themselves
 CLOSED = {"templates", "tests", "benchmarks", "parity", "examples/data"}  # shown as one line
@@ -43,10 +45,10 @@ def first_sentence(text: str) -> str:
 
 def purpose(path: Path) -> str:
     """What a file says about itself: docstring, first comment (YAML, shell), first heading (Markdown)."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     for name in known_as(path):
         if name in FOLDERS:
             return FOLDERS[name]
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if path.is_dir():
         text = (path / "__init__.py").read_text(encoding="utf-8") if (path / "__init__.py").exists() else '""'
         return first_sentence(ast.get_docstring(ast.parse(text)) or "")

@@ -103,7 +103,7 @@ def written(value: Any) -> str:
 
 
 def made(config: GymnasiumEnvironment) -> gymnasium.Env[Any, Any]:
-    mode = {"render_mode": "ansi"} if config.render else {}
+    mode: dict[str, Any] = {"render_mode": "ansi"} if config.render else {}
     try:
         return gymnasium.make(config.id, **mode, **dict(config.options))
     except (gymnasium.error.Error, TypeError, ImportError) as error:
@@ -141,6 +141,7 @@ def factory(config: GymnasiumEnvironment) -> EnvironmentFactory:
 
 
 def tasks(config: GymnasiumEnvironment, *, split: str, count: int, seed: int) -> list[Task]:
+    factory(config)
     ask = f"You are in {config.id}. Call act again and again to collect as much reward as you can."
     return [
         Task(f"{config.id}/{split}/{number}", (Message("user", ask),), slices={"game": config.id}, metadata={"seed": number})

@@ -104,6 +104,7 @@ def factory(config: OpenEnvEnvironment) -> EnvironmentFactory:
 
 
 def tasks(config: OpenEnvEnvironment, *, split: str, count: int, seed: int) -> list[Task]:
+    factory(config)
     ask = "You are in an environment. Call act again and again until it ends, to collect as much reward as you can."
     return [
         Task(f"openenv/{split}/{number}", (Message("user", ask),), metadata={"seed": number})

@@ -80,7 +80,7 @@ def application(store: Store) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1"], www_redirect=False)],
-        exception_handlers={HTTPException: partial(fault, shop), Refused: partial(refused, shop)},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: partial(fault, shop), Refused: partial(refused, shop)},
     )
 
 

@@ -68,9 +68,9 @@ class Reader(HTMLParser):
         self.option: tuple[str, bool] | None = None
         self.count = 0
 
-    def element(self, kind: Kind, given: Mapping[str, str], **more: str) -> Element:
+    def element(self, kind: Kind, given: Mapping[str, str], value: str = "", target: str = "") -> Element:
         self.count += 1
-        made = Element(self.count, kind, given.get("name", ""), form=self.form, **more)
+        made = Element(self.count, kind, given.get("name", ""), value=value, target=target, form=self.form)
         self.parts.append(made)
         return made
 
