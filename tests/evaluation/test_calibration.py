@@ -112,7 +112,7 @@ def test_the_rows_of_the_real_pyrit() -> None:
 
 def says_even(handler: Handler, body: dict[str, Any], number: int) -> None:
     """An honest judge of "The number is even.", whatever the order of the options."""
-    written = re.findall(r"<answer \w+>\n.*?(\d+)", body["messages"][-1]["content"], re.DOTALL)
+    written = re.findall(r"<answer \w+>\n(\d+)\n", body["messages"][-1]["content"])
     handler.answer(completion("Yes" if written and int(written[0]) % 2 == 0 else "No"))
 
 
