@@ -16,8 +16,6 @@ from posttrain.core.errors import UserError
 if TYPE_CHECKING:
     from posttrain.core.config import JudgeGrader
     from posttrain.core.types import Grade
-    from posttrain.data.labels import Labelled
-    from posttrain.evaluation.calibration import Judged
 
 KEY_ROWS = 5
 """Questions that each answer without content is tried on."""
@@ -86,7 +84,7 @@ def read_judge(text: str, stage: str | None) -> JudgeGrader:
     return found.pop()
 
 
-def require_kind(config: JudgeGrader, rows: list[Labelled]) -> None:
+def require_kind(config: JudgeGrader, rows: list[Any]) -> None:
     if (config.compare is not None) != all(row.other is not None for row in rows):
         wanted = "comparisons, with a column `other`" if config.compare else "answers by themselves, without a column `other`"
         raise UserError(f"this judge needs labels of {wanted}.", fix="See docs/judges.md.")
@@ -94,7 +92,7 @@ def require_kind(config: JudgeGrader, rows: list[Labelled]) -> None:
         raise UserError("a judge that compares within a group is calibrated as compare: reference.", fix="Write it so in its file.")
 
 
-async def ask(config: JudgeGrader, rows: list[Labelled], replies: Path) -> tuple[list[Judged], list[Grade]]:
+async def ask(config: JudgeGrader, rows: list[Any], replies: Path) -> tuple[list[Any], list[Grade]]:
     from posttrain.core.types import Task
     from posttrain.evaluation.calibration import KEYS, Judged
     from posttrain.graders.judge.measured import asked_thrice, grade_of
@@ -104,7 +102,7 @@ async def ask(config: JudgeGrader, rows: list[Labelled], replies: Path) -> tuple
     async with judge_models([config], {}, replies) as models:
         panel = panel_of(config, models)
 
-        async def one(row: Labelled) -> Judged:
+        async def one(row: Any) -> Judged:
             found = await asked_thrice(panel, row.id, row.prompt, row.answer, reference=row.reference, other=row.other)
             return Judged(row, *found)
 

@@ -6,7 +6,7 @@ import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,6 @@ from posttrain.cli.show import harmless
 from posttrain.core.errors import UserError
 
 if TYPE_CHECKING:
-    from posttrain.evaluation.spot_checks import Check
     from posttrain.records.labels import Key
 
 HELP = "y: it is good · n: it is not · s: skip · u: take the last one back · q: stop (what was said is kept)"
@@ -48,7 +47,7 @@ class Desk:
     """The queue of one rater, on the terminal."""
 
     path: Path
-    checks: Sequence[Check]
+    checks: Sequence[Any]
     rater: str
     question: str
 
@@ -78,17 +77,17 @@ class Desk:
                 print(HELP)
         self.finish()
 
-    def key(self, check: Check) -> Key:
+    def key(self, check: Any) -> Key:
         record = check.record
         return (record.suite, record.task_id, record.sample, record.step, self.rater)
 
-    def next(self, skipped: set[Key]) -> Check | None:
+    def next(self, skipped: set[Key]) -> Any:
         from posttrain.records.labels import read_judgements
 
         known = read_judgements(self.path)
         return next((check for check in self.checks if self.key(check) not in known and self.key(check) not in skipped), None)
 
-    def show(self, check: Check) -> None:
+    def show(self, check: Any) -> None:
         from posttrain.records.labels import read_judgements
 
         done = sum(self.key(each) in read_judgements(self.path) for each in self.checks)
@@ -97,7 +96,7 @@ class Desk:
             print(harmless(f"[{turn['role']}] {turn['content']}"))
         print(harmless(f"── answer\n{check.record.completion}"))
 
-    def keep(self, check: Check, good: bool) -> Key:
+    def keep(self, check: Any, good: bool) -> Key:
         from posttrain.records.labels import add_label
 
         record = check.record
