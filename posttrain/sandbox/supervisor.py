@@ -37,8 +37,8 @@ LAUNCH = (
 )
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
-    "HOME": "/work",
-    "TMPDIR": "/work",
+    "HOME": "/own-folder",
+    "TMPDIR": "/own-folder",
     "PYTHONHASHSEED": "0",  # a program's verdict should not depend on the order of a set
     "PYTHONDONTWRITEBYTECODE": "",
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),

@@ -24,7 +24,7 @@ def arguments(setup: Mapping[str, Any], policy: Mapping[str, Any], walls: Walls)
     if policy["scratch"] is not None:
         keep.append("CAP_SYS_ADMIN")
     mounts: list[str] = []
-    for folder in above((*setup["readable"], *policy["packages"])):  # bwrap makes them as closed as they are outside
+    for folder in above((*setup["readable"], *policy["packages"], *DEVICES)):  # bwrap makes them as closed as they are outside
         mounts += ["--perms", "0755", "--dir", folder]
     for path in (*setup["readable"], *policy["packages"]):
         mounts += ["--ro-bind-try", os.path.realpath(path), path]

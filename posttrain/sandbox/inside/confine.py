@@ -37,8 +37,7 @@ def confine(policy: Mapping[str, Any], walls: Walls) -> None:
     if folder:
         if not walls.own_root:
             raise OSError("files need a root of their own, which this machine does not let us make")
-        if walls.user is None:
-            kernel.unshare(kernel.NEW_MOUNTS)
+        kernel.unshare(kernel.NEW_MOUNTS)  # what is mounted now ends with this process
         root.scratch(policy["scratch"], policy["entries"])
         os.chdir(root.WORK)
     rules = rules_for(policy, walls, folder) if walls.landlock else None

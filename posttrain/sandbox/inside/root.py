@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-WORK = "/work"
-"""Where a program with files of its own finds itself."""
+WORK = "/own-folder"
+"""Where a program with files of its own finds itself; a name that hides nothing that is bound."""
 SPARE = kernel.NEW_MOUNTS | kernel.NEW_NETWORK | kernel.NEW_IPC | kernel.NEW_NAMES
 
 

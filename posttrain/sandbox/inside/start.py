@@ -46,7 +46,11 @@ def begin(policy: Mapping[str, Any], walls: Walls | None) -> None:
         sys.path[:] = [*policy["packages"], *(path for path in sys.path if path)]
         play(payload, ready)
     except BaseException as problem:
-        os.write(READY, f"!{type(problem).__name__}: {problem}".encode()[:1000])
+        said = f"!{type(problem).__name__}: {problem}".encode()[:1000]
+        try:
+            os.write(READY, said)
+        except OSError:  # the walls stood already: the role itself broke
+            os.write(2, said)
     os._exit(BROKEN_BEFORE)
 
 
