@@ -185,7 +185,8 @@ def rounds(model: Path, folder: Path, *, prompts: int, samples: int, new: int) -
 
 
 def start(model: Path, folder: Path) -> dict[str, Any]:
-    """A toy model, rows to train it on, and a recipe: what the command lines are given."""
+    """A toy model, rows to train it on, and a recipe: what the command lines are given. A recipe must begin by evaluating its
+    model: here on one task and one token."""
     from posttrain.models.load import resolve
 
     toy, place = resolve("toy"), folder / "start"
@@ -198,6 +199,14 @@ def start(model: Path, folder: Path) -> dict[str, Any]:
         "tradeoff": "none",
         "model": str(toy),
         "stages": [
+            {
+                "id": "before",
+                "kind": "evaluate",
+                "model": "base",
+                "suites": {"one": {"source": "builtin:arithmetic", "split": "test", "count": 1}},
+                "graders": ["math"],
+                "sampling": {"max_tokens": 1},
+            },
             {"id": "train", "kind": "sft", "model": "base", "data": [{"source": "./train.jsonl"}], "steps": 20, "batch_size": 8},
         ],
     }

@@ -197,7 +197,7 @@ LANES: dict[str, Lane] = {
         aim=1 / 1.3,
     ),
     "start": Lane(
-        title="From the command to the first step's figures, a toy model",
+        title="From the command to the first step's figures, a toy model; ours evaluates it on one task before",
         unit="starts",
         case="start",
         arms={

