@@ -31,11 +31,13 @@ TOP = {
 FOLDERS = {
     "recipes": "Recipes that come with posttrain",
     "posttrain/environments/web/templates": "The shop's pages",
+    "posttrain/environments/almanac.json": "Articles and tables of an invented country, so that no model can know them",
+    "posttrain/graders/labelled": "Answers and what a person says of them, by grader: what error rates are measured on",
     "templates": "The report's page and its style",
     "docs/shop.png": "An order in the web shop, as Chromium shows it",
     "examples/data": "A few rows of each pattern of SFT data",
 }  # cannot say it themselves
-CLOSED = {"templates", "tests", "benchmarks", "parity", "examples/data"}  # shown as one line
+CLOSED = {"templates", "tests", "benchmarks", "parity", "examples/data", "posttrain/graders/labelled"}  # shown as one line
 
 
 def first_sentence(text: str) -> str:

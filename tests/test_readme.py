@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
+
+import posttrain as pt
+from posttrain.models.load import Loaded
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -33,7 +37,7 @@ def test_the_lines_of_python_work_when_pasted(
     where: str, toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a script, and in a notebook, where an event loop is running already."""
-    lines, grader = python_blocks()
+    lines, methods, grader = python_blocks()
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
 
@@ -49,6 +53,18 @@ def test_the_lines_of_python_work_when_pasted(
     AutoModelForCausalLM.from_pretrained(next(tmp_path.rglob("model.safetensors")).parent)
     exec(grader, names)
     assert names["concise"](None, "one two") == 1.0  # type: ignore[operator]
+
+
+def test_the_other_methods_take_what_the_readme_gives_them(toy: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pair = {"prompt": [{"role": "user", "content": "say a"}], "chosen": [{"role": "assistant", "content": "a"}]}
+    rows = [{**pair, "rejected": [{"role": "assistant", "content": str(i)}]} for i in range(8)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    names: dict[str, object] = {"pt": pt, "model": pt.Model(toy, None), "tasks": pt.tasks("arithmetic", train=2, test=1)}
+    lines = re.sub(r"steps=\d+", "steps=1", python_blocks()[1]).replace("samples=8", "samples=2, max_tokens=4").splitlines()
+    assert lines.pop().startswith("pt.sft(model, rows")  # a toy gets no sum right, so there is nothing to imitate
+    exec("\n".join(lines), names)
+    assert names["rows"] == []
 
 
 def test_every_command_of_the_documents_exists() -> None:

@@ -13,9 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from posttrain.core.config import TrainConfig
 from posttrain.core.faults import fault
+
+
+_hooks = WeakIdKeyDictionary()
+"""By parameter, what moves its gradient away: it belongs to one optimizer, the last that was made for it. A script may train the
+same model by one method after another."""
 
 
 class NonFinite(Exception):
@@ -39,7 +45,9 @@ class MasterAdamW:
             [group for group in groups if group["params"]], lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True
         )
         for name, parameter in self.parameters.items():
-            parameter.register_post_accumulate_grad_hook(self._accumulate(self.masters[name]))
+            if (earlier := _hooks.get(parameter)) is not None:
+                earlier.remove()
+            _hooks[parameter] = parameter.register_post_accumulate_grad_hook(self._accumulate(self.masters[name]))
 
     @staticmethod
     def _accumulate(master: Tensor) -> Any:
