@@ -37,7 +37,7 @@ def test_the_lines_of_python_work_when_pasted(
     where: str, toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a script, and in a notebook, where an event loop is running already."""
-    lines, methods, grader = python_blocks()
+    lines, _, grader = python_blocks()
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
 

@@ -131,7 +131,7 @@ class SharedAttention(torch.autograd.Function):
         lse = torch.zeros(q.shape[:3], dtype=torch.float32)
         kept = []
         for each in plan.buckets:
-            o, p, block_lse = short(*(each.rows(x[0]) for x in (q, k, v)), scale, causal=True, merge=merge)
+            o, p, block_lse = short(each.rows(q[0]), each.rows(k[0]), each.rows(v[0]), scale, causal=True, merge=merge)
             out[0].index_copy_(1, *each.flat(o))
             if block_lse is not None:
                 lse[0].index_copy_(1, *each.flat(block_lse))
@@ -163,7 +163,8 @@ class SharedAttention(torch.autograd.Function):
         for each in plan.buckets:
             block_g = each.rows(g[0]).masked_fill(each.padding[:, None, :, None], 0)
             share = torch.exp(next(saved) - each.rows(lse[0])) if plan.later else None
-            parts = short_backward(block_g, each.rows(out[0]), share, *(each.rows(x[0]) for x in given), next(saved), scale)
+            block = each.rows(q[0]), each.rows(k[0]), each.rows(v[0])
+            parts = short_backward(block_g, each.rows(out[0]), share, *block, next(saved), scale)
             for whole, part in zip(sums, parts, strict=True):
                 tokens, values = each.flat(part)
                 whole[0].index_copy_(1, tokens, values.to(whole.dtype))  # the first to write there: every token is in one run
@@ -186,12 +187,13 @@ class SharedAttention(torch.autograd.Function):
 
 
 def is_short(keys: slice) -> bool:
-    return keys.stop - keys.start <= SHORT
+    return len(range(keys.start, keys.stop)) <= SHORT
 
 
 def short(q: Tensor, k: Tensor, v: Tensor, scale: float, *, causal: bool, merge: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """q (R, H, T, D), k and v (R, K, S, D) -> output (R, H, T, D), what the backward needs of it, and lse (R, H, T) if asked."""
-    o, p, lse = attend(*(stacked(x, k.shape[1]) for x in (q, k, v)), scale, causal=causal, merge=merge)
+    kv = k.shape[1]
+    o, p, lse = attend(stacked(q, kv), stacked(k, kv), stacked(v, kv), scale, causal=causal, merge=merge)
     return o.view(q.shape), p, None if lse is None else lse.view(q.shape[:3])
 
 
@@ -202,8 +204,6 @@ def short_backward(
     if share is not None:
         g = (g * share[..., None]).to(q.dtype)
     delta = (g.float() * out).sum(-1, keepdim=True)
-    kv_heads = k.shape[1]
-    parts = attend_backward(
-        stacked(g, kv_heads), stacked(delta, kv_heads)[..., 0], *(stacked(x, kv_heads) for x in (q, k, v)), p, scale
-    )
+    kv = k.shape[1]
+    parts = attend_backward(stacked(g, kv), stacked(delta, kv)[..., 0], stacked(q, kv), stacked(k, kv), stacked(v, kv), p, scale)
     return tuple(part.view(x.shape) for part, x in zip(parts, (q, k, v), strict=True))

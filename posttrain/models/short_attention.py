@@ -53,7 +53,7 @@ def attend_backward(
 @contextlib.contextmanager
 def full_results(dtype: torch.dtype) -> Iterator[None]:
     """Within it, fp32 products of numbers that came from `dtype` run at that type's speed, where the CPU has it."""
-    matmul = torch.backends.mkldnn.matmul
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     if dtype is torch.bfloat16:
         matmul.fp32_precision = "bf16"

@@ -18,7 +18,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 from posttrain.core.config import TrainConfig
 from posttrain.core.faults import fault
 
-
 _hooks = WeakIdKeyDictionary()
 """By parameter, what moves its gradient away: it belongs to one optimizer, the last that was made for it. A script may train the
 same model by one method after another."""
