@@ -12,7 +12,7 @@ python := .venv/bin/python
 trl := .venv-trl/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm parity clean
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm sandbox-bench sandbox-soak parity clean
 
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
@@ -60,6 +60,12 @@ bench-setup: setup ## .venv-trl, which the comparisons with TRL need
 
 bench-setup-vllm: setup ## .venv-vllm, for the comparison with vLLM on a CPU; lanes go without it where it is missing
 	@sh scripts/setup_vllm.sh
+
+sandbox-bench: setup ## HumanEval in both sandboxes: problems a second
+	$(python) -m benchmarks.sandbox $(ARGS)
+
+sandbox-soak: setup ## 10,000 gradings in a row in each sandbox; fails if a process, descriptor or memory is left
+	$(python) -m benchmarks.sandbox --gradings 10000 $(ARGS)
 
 parity: ## losses and gradients beside TRL's on the same tensors (docs/parity.md)
 	@test -x $(trl) || { echo 'make parity: TRL is not there; run `make bench-setup` first, which installs it into .venv-trl' >&2; exit 1; }

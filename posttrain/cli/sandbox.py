@@ -59,9 +59,8 @@ def exec_(
         if text:
             print(harmless(text), end="" if text.endswith("\n") else "\n")
     code = "" if found.exit is None else f", exit status {found.exit}"
-    print(
-        f"{found.status}{code}, {found.wall_s:.2f} s in {found.backend}{f': {harmless(found.explanation)}' if found.explanation else ''}"
-    )
+    why = f": {harmless(found.explanation)}" if found.explanation else ""
+    print(f"{found.status}{code}, {found.wall_s:.2f} s in {found.backend}{why}")
 
 
 def text_of(path: Path) -> str:

@@ -4,7 +4,8 @@
     {"functions": ["f"], "calls": [{"args": [1], "expected": 2}, {"args": [0], "raises": "ValueError"}], "tolerance": 0.0}
     {"functions": ["f"], "check": "def check(candidate): assert candidate(1) == 2", "prompt": "def f(n):\n    ..."}
     {"io": [{"stdin": "1 2\n", "stdout": "3\n"}]}
-    {"repository": {"artefacts": ["shapes.py"], "files": {path: text}, "tests": ["test_shapes.py"], "expected": ["test_shapes.py::test_area"]}}
+    {"repository": {"artefacts": ["shapes.py"], "files": {path: text}, "tests": ["test_shapes.py"],
+                    "expected": ["test_shapes.py::test_area"]}}
 
 The verdict comes from a process that never loads the program (posttrain/sandbox/verdicts.py). No block, a program that does not
 load, hangs or gives another result is a score of 0; a sandbox or a test that is itself broken is an error, never a score. Assumes
@@ -76,5 +77,7 @@ def graded(config: CodeGrader, verdict: Verdict, program: str) -> Grade:
         return Grade(None, None, "error", answer=program, explanation=verdict.explanation)
     failed = [each for each in verdict.tests if not each.passed]
     score = verdict.share if config.score == "share" else float(verdict.passed)
-    why = f"{len(failed)} of {len(verdict.tests)} tests failed; {failed[0].name}: {failed[0].why}" if failed else verdict.explanation
+    why = (
+        f"{len(failed)} of {len(verdict.tests)} tests failed; {failed[0].name}: {failed[0].why}" if failed else verdict.explanation
+    )
     return Grade(score, verdict.passed, answer=program, explanation=why, parts={"share": verdict.share})

@@ -25,7 +25,7 @@ from posttrain.sandbox.supervisor import Supervisor
 SAFE = ("bubblewrap", "embedded")
 UNSAFE = "unsafe"
 VARIABLE = "POSTTRAIN_SANDBOX"
-FIX = "Install bubblewrap (Debian and Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap), then try `posttrain sandbox check`."
+FIX = "Install bubblewrap (apt install bubblewrap, or dnf install bubblewrap), then try `posttrain sandbox check`."
 
 _lock = threading.Lock()
 
@@ -104,7 +104,9 @@ def choose(name: str | None = None) -> Backend:
     if asked == UNSAFE:
         return Backend(UNSAFE, "no sandbox: model-written code runs with all the rights of this user")
     if asked is not None and asked not in SAFE:
-        raise UserError(f"{asked!r} is not a sandbox backend.", place="" if name else VARIABLE, fix=did_you_mean(asked, (*SAFE, UNSAFE)))
+        raise UserError(
+            f"{asked!r} is not a sandbox backend.", place="" if name else VARIABLE, fix=did_you_mean(asked, (*SAFE, UNSAFE))
+        )
     with _lock:
         reasons = []
         for each in (asked,) if asked else SAFE:
@@ -112,4 +114,6 @@ def choose(name: str | None = None) -> Backend:
             if found.backend is not None:
                 return found.backend
             reasons.append(f"{each}: {found.why_not}")
-    raise SandboxUnavailable(f"model-written code cannot be run safely here. {' '.join(f'{reason}.' for reason in reasons)}", fix=FIX)
+    raise SandboxUnavailable(
+        f"model-written code cannot be run safely here. {' '.join(f'{reason}.' for reason in reasons)}", fix=FIX
+    )

@@ -1,8 +1,8 @@
 """The battery: programs that try what must not succeed, run in a backend before it is trusted with anything.
 
-Each names what it tries. A program that gets through prints `ESCAPED`; one that must be ended has a status to show for it. Some need
-a victim outside: a file with a secret, listening sockets, a process of the same user. Proves that the walls stand on this machine
-at this moment, not that the kernel has no fault.
+Each names what it tries. A program that gets through prints `ESCAPED`; one that must be ended has a status to show for it. Some
+need a victim outside: a file with a secret, listening sockets, a process of the same user. Proves that the walls stand on this
+machine at this moment, not that the kernel has no fault.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from posttrain.sandbox.programs import run_program
 from posttrain.sandbox.supervisor import Supervisor
 
 ESCAPED = "ESCAPED"
+SECRET = "the secret of the canary\n"
 LIMITS = Limits(cpu_s=2, wall_s=5.0, memory_bytes=256 << 20, output_bytes=256 << 10, threads=8)
 SHORT = Limits(cpu_s=1, wall_s=0.4, memory_bytes=256 << 20, output_bytes=256 << 10)
 
@@ -39,6 +41,16 @@ class Canary:
 
 
 @dataclass(frozen=True)
+class Victims:
+    """What stands outside for the canaries to reach: a file, a process, a TCP port, an abstract socket."""
+
+    secret: str
+    process: subprocess.Popen[bytes]
+    port: int
+    abstract: str
+
+
+@dataclass(frozen=True)
 class Result:
     name: str
     contained: bool
@@ -47,11 +59,13 @@ class Result:
 
 def attempt(code: str) -> str:
     """A program that says ESCAPED unless `code` raises."""
-    body = "\n".join(f"    {line}" for line in code.strip().splitlines())
-    return f"import os, socket, ctypes, signal, time\ntry:\n{body}\nexcept Exception as error:\n    print(type(error).__name__, error)\nelse:\n    print({ESCAPED!r})\n"
+    body = textwrap.indent(code.strip(), "    ")
+    caught = f"except Exception as error:\n    print(type(error).__name__, error)\nelse:\n    print({ESCAPED!r})\n"
+    return f"import os, socket, ctypes, signal, threading, time\ntry:\n{body}\n{caught}"
 
 
-def battery(secret: str, victim: int, port: int, name: str) -> list[Canary]:
+def battery(outside: Victims) -> list[Canary]:
+    secret, victim, port, name = outside.secret, outside.process.pid, outside.port, outside.abstract
     return [
         Canary("an honest program runs", "print(sum(range(10)))"),
         Canary("reads a file outside", attempt(f"open({secret!r}).read()")),
@@ -68,19 +82,22 @@ def battery(secret: str, victim: int, port: int, name: str) -> list[Canary]:
         Canary("makes a user namespace", attempt("if ctypes.CDLL(None).unshare(0x10000000): raise OSError('denied')")),
         Canary("makes a file in memory", attempt("os.memfd_create('x')")),
         Canary("takes a gigabyte", attempt("bytearray(1 << 30)")),
-        Canary("starts 200 threads", attempt("import threading\nfor _ in range(200): threading.Thread(target=time.sleep, args=(1,), daemon=True).start()")),
+        Canary(
+            "starts 200 threads",
+            attempt("import threading\nfor _ in range(200): threading.Thread(target=time.sleep, args=(1,), daemon=True).start()"),
+        ),
         Canary("never ends", "while True: pass", ("timeout",), SHORT),
         Canary("writes without end", "while True: print('x' * 1000)", ("killed",)),
     ]
 
 
 @contextlib.contextmanager
-def victims() -> Iterator[tuple[str, int, int, str]]:
+def victims() -> Iterator[Victims]:
     """A secret file that anybody could read, a process, a TCP port and an abstract socket."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posttrain-canary-")))
         folder.chmod(0o755)
-        (folder / "secret").write_text("the secret of the canary\n")
+        (folder / "secret").write_text(SECRET)
         (folder / "secret").chmod(0o666)
         process = stack.enter_context(
             subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, env={}, start_new_session=True)
@@ -91,18 +108,17 @@ def victims() -> Iterator[tuple[str, int, int, str]]:
         name = f"\0posttrain-canary-{secrets.token_hex(8)}"
         abstract.bind(name)
         abstract.listen()
-        yield str(folder / "secret"), process.pid, listener.getsockname()[1], name
-        if process.poll() is not None:
-            raise SandboxFailed("the canaries' victim was killed")
+        yield Victims(str(folder / "secret"), process, listener.getsockname()[1], name)
 
 
 def release(supervisor: Supervisor) -> list[Result]:
     """Run the battery in a backend."""
     try:
-        with victims() as (secret, victim, port, name):
-            results = [judged(canary, supervisor) for canary in battery(secret, victim, port, name)]
-            written = Path(secret).read_text()
-        return [*results, Result("the secret is as it was", written == "the secret of the canary\n", "")]
+        with victims() as outside:
+            results = [judged(canary, supervisor) for canary in battery(outside)]
+            alive = outside.process.poll() is None
+            intact = Path(outside.secret).read_text() == SECRET
+        return [*results, Result("the secret is as it was", intact, ""), Result("the victim lives", alive, "")]
     except SandboxFailed as problem:
         return [Result("the sandbox starts", False, str(problem))]
 

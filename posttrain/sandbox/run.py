@@ -40,9 +40,7 @@ def submit(
     source: str, stdin: str, limits: Limits, files: Mapping[str, str] | None, scratch: bool, backend: str | None
 ) -> Future[Outcome]:
     pool = shared_pool(backend)
-    return pool.submit(
-        lambda supervisor: run_program(supervisor, source, stdin=stdin, limits=limits, files=files, scratch=scratch)
-    )
+    return pool.submit(lambda supervisor: run_program(supervisor, source, stdin=stdin, limits=limits, files=files, scratch=scratch))
 
 
 def run(

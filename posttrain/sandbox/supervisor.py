@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
 }
 GRACE_S = 30.0
-MOST_HELD_UP = 20.0  # as inside/server.py
+MOST_HELD_UP = 4.0  # as inside/server.py
 START_S = 60.0  # as long as the fork-server gives a sandbox to stand
 
 
@@ -99,7 +99,10 @@ def readable() -> tuple[str, ...]:
     """The files that a program may read: the interpreter, its standard library, and the libraries of the system."""
     paths = [
         python()[0],
-        *(sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_prefix}) for name in ("stdlib", "platstdlib")),
+        *(
+            sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_prefix})
+            for name in ("stdlib", "platstdlib")
+        ),
         str(sysconfig.get_config_var("LIBDIR")),
         *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"),
     ]
@@ -180,28 +183,28 @@ class Supervisor:
                     os.close(descriptor)
             reply, overflow = self.follow(streams, time.monotonic() + (1 + MOST_HELD_UP) * wall_s + START_S + GRACE_S)
             ended = [
-                Ended(each["ready"], *(bytes(streams[at].data) if at in streams else b"" for at in ours), each["status"], each["cpu_s"])
-                for ours, each in zip(outputs, reply["processes"], strict=True)
+                Ended(each["ready"], seen(streams, out), seen(streams, err), each["status"], each["cpu_s"])
+                for (out, err), each in zip(outputs, reply["processes"], strict=True)
             ]
-            return Job(ended, reply["late"], overflow, reply["wall_s"], bytes(streams[read].data) if read is not None else b"")
+            return Job(ended, reply["late"], overflow, reply["wall_s"], seen(streams, read))
 
     def follow(self, streams: dict[int, Stream], deadline: float) -> tuple[dict[str, Any], bool]:
         """Read all streams until the fork-server replies, at which nobody is left to write; then what is still in the pipes."""
         assert self.socket is not None
-        open_streams, overflow = dict(streams), False
+        control, open_streams, overflow = self.socket.fileno(), dict(streams), False
         while True:
-            ready = select.select([self.socket, *open_streams], [], [], max(0.0, deadline - time.monotonic()))[0]
+            ready = readable_among([control, *open_streams], deadline - time.monotonic())
             if not ready:
                 self.close(kill=True)
                 raise SandboxFailed("the sandbox's fork-server did not answer in time")
-            for descriptor in [each for each in ready if each is not self.socket]:
+            for descriptor in ready - {control}:
                 more, over = pull(descriptor, streams[descriptor])
                 if not more:
                     del open_streams[descriptor]
                 if over and not overflow:
                     overflow = True
                     self.socket.send(b"stop")
-            if self.socket in ready:
+            if control in ready:
                 message = self.socket.recv(1 << 16)
                 if not message:
                     self.close(kill=True)
@@ -249,6 +252,18 @@ def wired(process: Process, streams: dict[int, Stream], stack: ExitStack, given:
         out_in = err_in = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         given.append(out_in)
     return [stdin, out_in, err_in, payload, *process.wires], (out, err)
+
+
+def readable_among(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Those that can be read, or whose other end is closed, after at most so long. poll, because select ends at descriptor 1024."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
+
+
+def seen(streams: Mapping[int, Stream], descriptor: int | None) -> bytes:
+    return bytes(streams[descriptor].data) if descriptor is not None and descriptor in streams else b""
 
 
 def sealed(data: bytes) -> int:

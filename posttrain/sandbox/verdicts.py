@@ -1,8 +1,8 @@
 """A tester and a worker in two sandboxes, joined by a pipe; the verdict comes from the tester alone.
 
 What a model wrote runs in the worker, which knows no test and no expected value. Trusted tests run in the tester, which never loads
-what the model wrote. Standard input and output need no tester: outputs are compared here. Source: research in grading.md A5 of
-this project's issue; the attacks it answers are in tests/sandbox/attacks.py.
+what the model wrote. Standard input and output need no tester: outputs are compared here. The attacks it answers are in
+tests/sandbox/attacks.py.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def check_repository(
     if found.status == "broken":
         return found
     reported = {each.name: each for each in found.tests}
-    wanted = tuple(reported.get(name, Tested(name, False, found.explanation or "it did not run")) for name in repository["expected"])
+    wanted = tuple(
+        reported.get(name, Tested(name, False, found.explanation or "it did not run")) for name in repository["expected"]
+    )
     return Verdict("decided", wanted, found.explanation)
 
 

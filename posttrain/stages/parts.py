@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from posttrain import chat, environments, graders
-from posttrain.core.config import EnvironmentConfig, GraderConfig, TaskSource
+from posttrain import chat, environments, graders, sandbox
+from posttrain.core.config import CodeGrader, EnvironmentConfig, GraderConfig, PythonTool, TaskSource
 from posttrain.core.errors import UserError
 from posttrain.core.protocols import Grader
 from posttrain.core.seeds import derive
@@ -77,9 +77,22 @@ async def grading(
             raise UserError("a judge that compares a group grades single answers, not episodes.", fix="Give it criteria.")
         grader = with_world(judged, environment)
         try:
+            say_sandbox(configs, environment, context)
             yield grader
         finally:
             await grader.aclose()
+
+
+def say_sandbox(configs: Sequence[GraderConfig], environment: EnvironmentConfig | None, context: StageContext) -> None:
+    """Print and record which sandbox this stage's programs run in; that they run in none taints the stage's records."""
+    tools = getattr(environment, "tools", ())
+    if not any(isinstance(each, CodeGrader | PythonTool) for each in (*configs, *tools)):
+        return
+    used, events = sandbox.choose(), StagePaths(context.directory).events
+    append_event(events, "sandbox", backend=used.name, walls=used.description, safe=used.safe)
+    context.reporter.say(f"sandbox: {used.name} ({used.description})")
+    if not used.safe:
+        append_event(events, "warning", severity="warn", monitor="sandbox", text=f"{used.description}; grades cannot be trusted")
 
 
 def with_world(judged: graders.Composite | None, environment: EnvironmentConfig | None) -> WorldAndGraders | graders.Composite:

@@ -13,7 +13,10 @@ TESTS = {
     "check": "def check(candidate):\n    assert candidate(21) == 42\n    assert candidate(0) == 0\n    assert len([candidate(n) for n in range(5)]) == 5\n"
     "    assert sorted([candidate(3), candidate(1)]) == [2, 6]\n",
 }
-CALLS = {"functions": ["double"], "calls": [{"args": [21], "expected": 42}, {"args": [0], "expected": 0}, {"args": [-3], "expected": -6}]}
+CALLS = {
+    "functions": ["double"],
+    "calls": [{"args": [21], "expected": 42}, {"args": [0], "expected": 0}, {"args": [-3], "expected": -6}],
+}
 
 EQUAL = """
 class Always(int):
@@ -85,7 +88,7 @@ for n in range(1, 20):
     except OSError: pass
 def double(n): return 1""",
     "says it is loaded twice": "import os\nos.write(6, b'{\"loaded\": null}\\n')\ndef double(n): return 1",
-    "answers with a number that is equal": "import os\nfor n in (1, 2, 3):\n    os.write(6, b'{\"n\": %d.0, \"value\": 42}\\n' % n)\ndef double(n): return 1",
+    "answers with a number that is equal": 'import os\nfor n in (1, 2, 3):\n    os.write(6, b\'{"n": %d.0, "value": 42}\\n\' % n)\ndef double(n): return 1',
     "deep JSON": "import os\ndef double(n):\n    os.write(6, b'[' * 20000 + b'\\n')\n    return 1",
     "a reply without end": "import os\ndef double(n):\n    while True: os.write(6, b'x' * 65536)",
     "a value without end": "def double(n): return 'x' * (20 << 20)",
@@ -95,11 +98,11 @@ def double(n): return 1""",
     "not a number": "def double(n): return float('nan')",
     "minus zero and a half": "def double(n): return -0.0 if n == 0 else n * 2 + 0.5",
     "huge number": "def double(n): return 1 << (1 << 22)",
-    "unhashable in a set": "import os\ndef double(n):\n    os.write(6, b'{\"n\": 1, \"value\": [\"s\", [\"l\"]]}\\n')\n    return 1",
-    "odd tags": "import os\ndef double(n):\n    os.write(6, b'{\"n\": 1, \"value\": [\"h\", 0, \"class\", \"int\", []]}\\n')\n    return 1",
+    "unhashable in a set": 'import os\ndef double(n):\n    os.write(6, b\'{"n": 1, "value": ["s", ["l"]]}\\n\')\n    return 1',
+    "odd tags": 'import os\ndef double(n):\n    os.write(6, b\'{"n": 1, "value": ["h", 0, "class", "int", []]}\\n\')\n    return 1',
     "late thread": "import threading, time, os\ndef late():\n    time.sleep(0.05)\n    for n in range(3, 20):\n        try: os.write(n, b'{\"passed\": true}')\n        except OSError: pass\nthreading.Thread(target=late, daemon=True).start()\ndef double(n): return 1",
-    "at exit": "import atexit, os\natexit.register(lambda: os.write(6, b'{\"n\": 1, \"value\": 42}\\n'))\ndef double(n): return 1",
-    "at collection": "import os\nclass D:\n    def __del__(self): os.write(6, b'{\"n\": 2, \"value\": 0}\\n')\ndef double(n):\n    D()\n    return 42 if n == 21 else None",
+    "at exit": 'import atexit, os\natexit.register(lambda: os.write(6, b\'{"n": 1, "value": 42}\\n\'))\ndef double(n): return 1',
+    "at collection": 'import os\nclass D:\n    def __del__(self): os.write(6, b\'{"n": 2, "value": 0}\\n\')\ndef double(n):\n    D()\n    return 42 if n == 21 else None',
     "skips": "import unittest\nraise unittest.SkipTest('done')",
     "skips in the call": "import unittest\ndef double(n): raise unittest.SkipTest('done')",
     "shadows a module": "import sys, types\nfor name in ('math', 'json', 'posttrain.sandbox.inside.values'):\n    sys.modules[name] = types.ModuleType(name)\ndef double(n): return 1",

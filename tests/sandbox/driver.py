@@ -1,6 +1,6 @@
 """Run by the tests, also as another user: all hostile programs in one backend; prints what became of them and what was left.
 
-    python driver.py BACKEND          (posttrain on PYTHONPATH; standard library only)
+python driver.py BACKEND          (posttrain on PYTHONPATH; standard library only)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from hostile import PROGRAMS, filled
+from leaks import state
 
 from posttrain.sandbox import Limits
 from posttrain.sandbox.backends import choose
@@ -25,29 +26,6 @@ from posttrain.sandbox.pool import Pool
 from posttrain.sandbox.programs import run_program
 
 LIMITS = Limits(cpu_s=1, wall_s=0.5, memory_bytes=256 << 20, output_bytes=200_000, scratch_bytes=8 << 20)
-
-
-def state() -> dict[str, object]:
-    """What a leak would show in: processes of sandboxes' users and of this one, descriptors, shared memory, queues, temporary files."""
-    mine, foreign = set(), set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            user = entry.stat().st_uid
-            status = (entry / "status").read_text()
-            if user == os.getuid() != 0 or f"\nPPid:\t{os.getpid()}\n" in status:
-                mine.add(entry.name)
-            elif user > 1_000_000_000:
-                foreign.add(entry.name)
-    shared = [Path(f"/proc/sysvipc/{kind}").read_text() for kind in ("shm", "msg", "sem")] if Path("/proc/sysvipc").exists() else []
-    return {
-        "processes": sorted(mine),
-        "sandboxed": sorted(foreign),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "shared": shared,
-        "queues": sorted(os.listdir("/dev/mqueue")) if Path("/dev/mqueue").exists() else [],
-        "memory files": sorted(os.listdir("/dev/shm")),
-        "temporary": sorted(os.listdir(tempfile.gettempdir())),
-    }
 
 
 def main(backend: str) -> None:
@@ -65,12 +43,20 @@ def main(backend: str) -> None:
         name = f"\0hostile-{secrets.token_hex(8)}"
         abstract.bind(name)
         abstract.listen()
-        outside = {"secret": str(secret), "folder": str(folder), "victim": victim.pid, "port": listener.getsockname()[1], "abstract": name}
+        outside = {
+            "secret": str(secret),
+            "folder": str(folder),
+            "victim": victim.pid,
+            "port": listener.getsockname()[1],
+            "abstract": name,
+        }
         before = state()
         pool = Pool.of(chosen, size=2)
         sources = {each.name: filled(each.source, **outside) for each in PROGRAMS}
         asked = {
-            name: pool.submit(lambda supervisor, source=source: run_program(supervisor, source, limits=LIMITS, scratch=chosen.folders))
+            name: pool.submit(
+                lambda supervisor, source=source: run_program(supervisor, source, limits=LIMITS, scratch=chosen.folders)
+            )
             for name, source in sources.items()
         }
         found = {}
@@ -82,7 +68,12 @@ def main(backend: str) -> None:
         pool.close()
         time.sleep(0.1)
         after = state()
-        intact = {"secret": secret.read_text(), "mode": oct(secret.stat().st_mode), "victim": victim.poll(), "entries": sorted(os.listdir(folder))}
+        intact = {
+            "secret": secret.read_text(),
+            "mode": oct(secret.stat().st_mode),
+            "victim": victim.poll(),
+            "entries": sorted(os.listdir(folder)),
+        }
         for waiting in (listener, abstract):
             waiting.setblocking(False)
             try:

@@ -26,7 +26,11 @@ def tries(name: str, source: str, *statuses: str) -> Hostile:
     body = textwrap.indent(textwrap.dedent(source).strip(), "    ")
     head = "import ctypes, mmap, os, signal, socket, struct, subprocess, sys, threading, time\nlibc = ctypes.CDLL(None, use_errno=True)\n"
     head += "def done(result):\n    if result < 0: raise OSError(ctypes.get_errno(), 'denied')\n"
-    return Hostile(name, f"{head}try:\n{body}\nexcept Exception as error:\n    print(repr(error))\nelse:\n    print('ESCAPED')\n", statuses or ("ok",))
+    return Hostile(
+        name,
+        f"{head}try:\n{body}\nexcept Exception as error:\n    print(repr(error))\nelse:\n    print('ESCAPED')\n",
+        statuses or ("ok",),
+    )
 
 
 def calls(name: str, number: int, *arguments: object) -> Hostile:
@@ -39,24 +43,33 @@ PROGRAMS = [
     # time
     loops("infinite loop", "while True: pass"),
     loops("sleep", "import time; time.sleep(1000)"),
-    loops("ignores signals", """
+    loops(
+        "ignores signals",
+        """
         import signal
         for number in range(1, 65):
             try: signal.signal(number, signal.SIG_IGN)
             except (OSError, ValueError): pass
-        while True: pass"""),
-    loops("catches everything", """
+        while True: pass""",
+    ),
+    loops(
+        "catches everything",
+        """
         while True:
             try:
                 while True: pass
-            except BaseException: pass"""),
+            except BaseException: pass""",
+    ),
     loops("regex", "import re; re.match(r'(a+)+$', 'a' * 60 + 'b')"),
     loops("tower of powers", "9 ** 9 ** 9", "timeout", "memory"),
-    loops("threads that burn", """
+    loops(
+        "threads that burn",
+        """
         import threading
         def burn():
             while True: pass
-        for _ in range(4): threading.Thread(target=burn).start()"""),
+        for _ in range(4): threading.Thread(target=burn).start()""",
+    ),
     loops("late exit", "import atexit, time; atexit.register(time.sleep, 1000)"),
     # memory
     loops("list of lists", "x = []\nwhile True: x.append([0] * 100000)", "memory", "timeout"),
@@ -75,14 +88,21 @@ PROGRAMS = [
     tries("POSIX message queue", "done(libc.syscall(240, b'/posttrain', 0o102, 0o600, None))"),
     tries("locks memory", "done(libc.mlockall(3))"),
     # processes
-    loops("fork bomb", """
+    loops(
+        "fork bomb",
+        """
         import os
         while True:
             try:
                 if os.fork() == 0: continue
                 print('ESCAPED'); break
-            except OSError: break""", "ok"),
-    tries("threads without end", "threads = [threading.Thread(target=time.sleep, args=(0.2,), daemon=True) for _ in range(500)]\nfor each in threads: each.start()"),
+            except OSError: break""",
+        "ok",
+    ),
+    tries(
+        "threads without end",
+        "threads = [threading.Thread(target=time.sleep, args=(0.2,), daemon=True) for _ in range(500)]\nfor each in threads: each.start()",
+    ),
     tries("daemon", "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(1000)"),
     tries("new session", "os.setsid()"),
     tries("vfork", "done(libc.vfork())"),
@@ -93,12 +113,18 @@ PROGRAMS = [
     tries("spawn", "if os.posix_spawn('/bin/true', ['true'], {}) < 1: raise OSError('denied')"),
     tries("execve", "os.execv(sys.executable or '/usr/bin/python3', ['python', '-c', 'print(1)'])"),
     tries("execveat from memory", "done(libc.syscall(322, -1, b'', None, None, 0x1000))"),
-    tries("multiprocessing", "import multiprocessing\nprocess = multiprocessing.get_context('fork').Process(target=print); process.start(); process.join()"),
+    tries(
+        "multiprocessing",
+        "import multiprocessing\nprocess = multiprocessing.get_context('fork').Process(target=print); process.start(); process.join()",
+    ),
     # output
     loops("floods stdout", "while True: print('x' * 10000)", "killed"),
     loops("floods stderr", "import sys\nwhile True: sys.stderr.write('x' * 10000)", "killed"),
     loops("one line of 50 MB", "print('x' * 50_000_000)", "killed"),
-    tries("writes to every descriptor", "written = 0\nfor n in range(3, 64):\n    try: written += os.write(n, b'ready')\n    except OSError: pass\nif not written: raise OSError('none open')"),
+    tries(
+        "writes to every descriptor",
+        "written = 0\nfor n in range(3, 64):\n    try: written += os.write(n, b'ready')\n    except OSError: pass\nif not written: raise OSError('none open')",
+    ),
     # files
     tries("reads the users", "open('/etc/passwd').read()"),
     tries("reads a secret", "open(SECRET).read()"),
@@ -174,9 +200,15 @@ PROGRAMS = [
     calls("personality", 135, "0x0040000"),
     calls("modules", 313, 0, b"", 0),
     calls("a call of tomorrow", 600),
-    loops("x32 calls", "import ctypes, os\nif os.uname().machine == 'x86_64': ctypes.CDLL(None).syscall(0x40000000 + 39)\nelse: os.abort()", "killed"),
+    loops(
+        "x32 calls",
+        "import ctypes, os\nif os.uname().machine == 'x86_64': ctypes.CDLL(None).syscall(0x40000000 + 39)\nelse: os.abort()",
+        "killed",
+    ),
     # crashes
-    loops("recursion", "import sys\nsys.setrecursionlimit(10**9)\ndef f(): return f()\nf()", "killed", "memory", "error", "timeout"),
+    loops(
+        "recursion", "import sys\nsys.setrecursionlimit(10**9)\ndef f(): return f()\nf()", "killed", "memory", "error", "timeout"
+    ),
     loops("null", "import ctypes; ctypes.string_at(0)", "killed"),
     loops("abort", "import os; os.abort()", "killed"),
     loops("own SIGKILL", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed"),

@@ -26,7 +26,7 @@ CONFIGURATIONS = [
 ]
 NO_NAMESPACES = (
     "exec setpriv --reuid 54321 --regid 54321 --clear-groups unshare --user --map-root-user sh -c "
-    "'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" \"$@\"' \"$@\""
+    '\'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all "$0" "$@"\' "$@"'
 )
 
 
@@ -41,7 +41,7 @@ def ran(backend: str, user: str, folder: Path) -> dict[str, Any]:
         for part in ("core", "sandbox"):
             shutil.copytree(ROOT / "posttrain" / part, folder / "posttrain" / part, dirs_exist_ok=True)
         shutil.copy(ROOT / "posttrain" / "__init__.py", folder / "posttrain")
-        for name in ("driver.py", "hostile.py"):
+        for name in ("driver.py", "hostile.py", "leaks.py"):
             shutil.copy(HERE / name, folder)
         for place in (folder, *folder.parents):
             if place.stat().st_uid == os.getuid() and str(place).startswith("/tmp/"):

@@ -24,7 +24,8 @@ def test_all_164(pool: Pool, none: bool) -> None:
 
     async def grades() -> list[Grade]:
         texts = [
-            f"```python\n{task.metadata['tests']['prompt']}    return None\n```" if none else f"So:\n{task.metadata['gold']}" for task in tasks
+            f"```python\n{task.metadata['tests']['prompt']}    return None\n```" if none else f"So:\n{task.metadata['gold']}"
+            for task in tasks
         ]
         return await asyncio.gather(
             *(code_tests.grade(CodeGrader(), pool, task, text) for task, text in zip(tasks, texts, strict=True))

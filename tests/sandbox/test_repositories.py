@@ -68,7 +68,10 @@ REPOSITORY = {
         "pytest.ini": "[pytest]\n",
     },
     "tests": ["tests", "pytest.ini"],
-    "expected": [f"tests/test_shapes.py::{name}" for name in ("test_area", "test_square", "test_error", "test_units[1-10]", "test_units[0-0]")],
+    "expected": [
+        f"tests/test_shapes.py::{name}"
+        for name in ("test_area", "test_square", "test_error", "test_units[1-10]", "test_units[0-0]")
+    ],
 }
 
 
@@ -83,8 +86,7 @@ def repositories(pool: Pool) -> Pool:
     assert pool.backend is not None
     if not pool.backend.folders:
         pytest.skip("needs the right to mount")
-    made = Pool.of(pool.backend, packages=PACKAGES, size=1)
-    return made
+    return Pool.of(pool.backend, packages=PACKAGES, size=1)
 
 
 def test_what_is_right_passes_and_what_is_wrong_fails_where_it_is_wrong(repositories: Pool) -> None:
@@ -104,11 +106,15 @@ def test_no_attack_passes(repositories: Pool) -> None:
         "exits": "import os\nos._exit(0)",
         "exits politely": "import sys\nsys.exit(0)",
         "patches pytest": "import sys\nimport _pytest.runner\n_pytest.runner.call_and_report = None\n" + GOOD.replace("a * b", "1"),
-        "always equal": GOOD.replace("return a * b", "return type('A', (int,), {'__eq__': lambda s, o: True, '__radd__': lambda s, o: 5})()"),
+        "always equal": GOOD.replace(
+            "return a * b", "return type('A', (int,), {'__eq__': lambda s, o: True, '__radd__': lambda s, o: 5})()"
+        ),
         "drops a conftest": "open('conftest.py', 'w').write('def pytest_runtest_call(item): pass')\n" + GOOD.replace("a * b", "1"),
-        "rewrites the tests": "import os\nos.makedirs('tests', exist_ok=True)\nopen('tests/test_shapes.py', 'w').write('def test_area(): pass')\n" + GOOD.replace("a * b", "1"),
+        "rewrites the tests": "import os\nos.makedirs('tests', exist_ok=True)\nopen('tests/test_shapes.py', 'w').write('def test_area(): pass')\n"
+        + GOOD.replace("a * b", "1"),
         "shadows the built-ins": "import builtins\nbuiltins.sum = lambda x: 5\n" + GOOD.replace("a * b", "6 if a == 2 else 0"),
-        "writes everywhere": "import os\nfor n in range(3, 64):\n    try: os.write(n, b'{\"tests\": []}\\n')\n    except OSError: pass\n" + GOOD,
+        "writes everywhere": "import os\nfor n in range(3, 64):\n    try: os.write(n, b'{\"tests\": []}\\n')\n    except OSError: pass\n"
+        + GOOD,
         "nothing": "",
     }
     verdicts = {name: judged(repositories, {"shapes/__init__.py": text}) for name, text in attacks.items()}

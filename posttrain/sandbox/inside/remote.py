@@ -205,7 +205,7 @@ class Finder:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         if name.partition(".")[0] not in self.names:
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         module = RemoteModule(spec.name)
@@ -218,4 +218,4 @@ class Finder:
 
 
 def stand_in(link: Link, names: Sequence[str]) -> None:
-    sys.meta_path.insert(0, Finder(link, names))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder(link, names))

@@ -18,7 +18,16 @@ from posttrain.sandbox.inside.remote import Link, stand_in
 from posttrain.sandbox.inside.tester import ANSWERS, QUESTIONS, WHY, give
 from posttrain.sandbox.inside.values import Channel, Gone
 
-ARGUMENTS = ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--rootdir=.", "--import-mode=importlib", "--continue-on-collection-errors"]
+ARGUMENTS = [
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:faulthandler",
+    "--rootdir=.",
+    "--import-mode=importlib",
+    "--continue-on-collection-errors",
+]
 
 
 class Report:
@@ -42,7 +51,7 @@ class Report:
 def repository(payload: Mapping[str, Any], ready: Callable[[], None]) -> None:
     write_files(payload["files"])
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    sys.path.append(os.getcwd())  # noqa: PTH109
+    sys.path.append(os.getcwd())
     link = Link(Channel(ANSWERS, QUESTIONS), objects=True)
     pytest = importlib.import_module("pytest")
     ready()
@@ -52,6 +61,15 @@ def repository(payload: Mapping[str, Any], ready: Callable[[], None]) -> None:
         give({"tests": [], "loaded": str(gone)})
     stand_in(link, payload["modules"])
     report = Report()
-    chosen = [test for test in payload["tests"] if os.path.isdir(test) or (test.endswith(".py") and not test.endswith("conftest.py"))]
+    chosen = [
+        test for test in payload["tests"] if os.path.isdir(test) or (test.endswith(".py") and not test.endswith("conftest.py"))
+    ]
     pytest.main([*ARGUMENTS, *chosen], plugins=[report])
-    give({"tests": [{"name": name, "passed": each["outcome"] == "passed", "why": each["why"] or each["outcome"]} for name, each in report.outcomes.items()]})
+    give(
+        {
+            "tests": [
+                {"name": name, "passed": each["outcome"] == "passed", "why": each["why"] or each["outcome"]}
+                for name, each in report.outcomes.items()
+            ]
+        }
+    )

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ LOOK_S = 1.0
 START_S = 60.0
 """For all walls of a job to stand; a sandbox that takes longer has failed, which says nothing about the program."""
 SIGN_BYTES = 2000
-MOST_HELD_UP = 20.0
+MOST_HELD_UP = 4.0
 """How many times its own limit a program may be held up by a busy machine before its time is over all the same."""
 
 
@@ -62,7 +62,7 @@ class Server:
 
     def waited(self) -> bool:
         """Until there is a message. False when the owner is gone."""
-        while not select.select([self.control], [], [], LOOK_S)[0]:
+        while not readable_among([self.control.fileno()], LOOK_S):
             if os.getppid() != self.owner:
                 return False
         return True
@@ -84,7 +84,8 @@ class Server:
             signs[sign] = signs[sign] or os.read(sign, SIGN_BYTES)
             os.close(sign)
         outcomes = [
-            {"ready": signs[sign].decode(errors="replace"), "status": ended[pid][0], "cpu_s": ended[pid][1]} for pid, sign in started
+            {"ready": signs[sign].decode(errors="replace"), "status": ended[pid][0], "cpu_s": ended[pid][1]}
+            for pid, sign in started
         ]
         return {"processes": outcomes, "late": late, "wall_s": wall_s}
 
@@ -125,7 +126,7 @@ class Server:
                         return not waiting, time.monotonic() - began
                     deadline = extended
                     continue
-                ready = select.select([handle, self.control, *waiting], [], [], min(left, LOOK_S))[0]
+                ready = readable_among([handle, self.control.fileno(), *waiting], min(left, LOOK_S))
                 for sign in [each for each in ready if each in waiting]:
                     signs[sign] = os.read(sign, SIGN_BYTES)
                     del waiting[sign]
@@ -133,7 +134,7 @@ class Server:
                         began, deadline = time.monotonic(), time.monotonic() + wall_s
                 if handle in ready:
                     return False, time.monotonic() - began
-                if self.control in ready:
+                if self.control.fileno() in ready:
                     self.control.recv(1 << 16)  # "stop", or nothing where the owner closed the socket
                     return False, time.monotonic() - began
                 if os.getppid() != self.owner:
@@ -181,6 +182,14 @@ class Server:
         if self.children_file is None:
             return [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/stat") if parent_of(entry) == os.getpid()]
         return [int(pid) for pid in os.pread(self.children_file, 1 << 16, 0).split()]
+
+
+def readable_among(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Those that can be read, or whose other end is closed, after at most so long. poll, because select ends at descriptor 1024."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
 
 
 def open_children() -> int | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ANSWERS, QUESTIONS, VERDICT = 5, 6, 7
 WHY = 300
 
+
 def tester(payload: Mapping[str, Any], ready: Callable[[], None]) -> None:
     link = Link(Channel(ANSWERS, QUESTIONS), objects=False)
     ready()
@@ -115,4 +116,3 @@ def shortened(result: Any) -> str:
         return repr(result)[:WHY]
     except ValueError:  # a number with more digits than Python writes
         return f"a very long {type(result).__name__}"
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 QUESTIONS, ANSWERS = 5, 6
 SOLUTION = "solution"
 
+BITS_AND_ITEMS = "and_ or_ xor matmul getitem setitem delitem contains".split()
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda called, *given, **named: called(*given, **named),
     "import": importlib.import_module,
     "isinstance": isinstance,
     "enter": lambda context: context.__enter__(),
     "exit": lambda context: context.__exit__(None, None, None),
-    **{name: getattr(builtins, name) for name in "getattr setattr len iter next str repr bool int float abs round hash dir".split()},
+    **{name: getattr(builtins, name) for name in "getattr setattr len iter next str repr bool int float abs round hash".split()},
     **{
         name: getattr(operator, name)
-        for name in "eq ne lt le gt ge add sub mul truediv floordiv mod pow neg and_ or_ xor matmul getitem setitem delitem contains".split()
+        for name in "eq ne lt le gt ge add sub mul truediv floordiv mod pow neg".split() + BITS_AND_ITEMS
     },
 }
 
