@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmarks.lanes import Arm, Lane
 HOT = ("algorithms", "chat", "core", "generation", "models", "rollouts", "training")
 """Packages of posttrain that the measured programs spend their time in."""
 
+QUICK_SECONDS = 3
 LEFT_OUT = ("curve", "rollouts", "first_tokens")
 """Of a record, what only the gate reads."""
 
@@ -210,22 +211,21 @@ def verdict(found: Mapping[str, Any]) -> str:
     return ", ".join(["the same work", *figures])
 
 
-def order(labels: Sequence[str]) -> list[str]:
-    return [*labels, *reversed(labels)]
-
-
 def block(work: Work, arms: Mapping[str, Arm], number: str) -> dict[str, Any]:
-    """All arms forwards and backwards, and the roofline between."""
+    """All arms forwards, the roofline, and all arms backwards; a quick look leaves out the way back."""
     lane, session = work.lane, work.session
-    seconds = lane.seconds if session.seconds is None else session.seconds
+    seconds = session.seconds if session.seconds is not None else QUICK_SECONDS if session.quick else lane.seconds
     runs: list[dict[str, Any]] = []
     bound: dict[str, Any] = {}
-    for place, label in enumerate(order(list(arms))):
-        if lane.bound and place == len(arms):
+    for labels in (list(arms), list(arms)[::-1]):
+        for label in labels:
+            record = work.arm(label, arms[label], seconds=seconds)
+            runs.append({"arm": label, **{key: value for key, value in record.items() if key not in LEFT_OUT}})
+            session.say(f"{work.name}: block {number}: {label:<14} {rate_text(record, lane)}, {record['peak_gb']:.2f} GiB")
+        if lane.bound and not bound:
             bound = work.start("roofline", "ours", "roofline", bound=lane.bound, settings=dict(arms["ours"].settings))
-        record = work.arm(label, arms[label], seconds=seconds)
-        runs.append({"arm": label, **{key: value for key, value in record.items() if key not in LEFT_OUT}})
-        session.say(f"{work.name}: block {number}: {label:<14} {rate_text(record, lane)}, {record['peak_gb']:.2f} GiB")
+        if session.quick:
+            break
     return {"runs": runs, "roofline": bound, "ended": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 

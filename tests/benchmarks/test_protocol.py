@@ -146,3 +146,11 @@ def test_every_lane_begins_with_ours_and_names_workers_that_exist():
         module, _, function = place.partition(":")
         source = (processes.ROOT / "benchmarks" / "workers" / f"{module}.py").read_text()
         assert f"\ndef {function}(" in source, place
+
+
+def test_a_quick_look_runs_tuned_peers_once_and_forwards_only(session, workers):
+    quick = dataclasses.replace(session, quick=True, blocks=None)
+    arms = {**LANE.arms, "peer": Arm("w", "ours"), "last": Arm("w", "ours", optional=True)}
+    results = protocol.measure("lane", dataclasses.replace(LANE, arms=arms), quick)
+    assert workers.started == ["ours", "reference", "peer-tuned", "ours", "peer-tuned"]
+    assert len(results["blocks"]) == 1
