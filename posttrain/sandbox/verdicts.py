@@ -170,7 +170,14 @@ def verdict_of(job: Job, names: Sequence[str], limits: Limits, backend: str) -> 
             return failed(f"the tests used more than {limits.cpu_s} s of CPU")
         raise SandboxFailed(f"the tester gave no verdict (wait status {tester.status})") from None
     if "broken" in said:
-        return Verdict("broken", (), f"the tests are broken: {said['broken']}")
+        return Verdict("broken", (), f"the tests are broken: {plain(said['broken'])}")
     if "loaded" in said:
-        return failed(f"the program could not be loaded: {said['loaded']}")
-    return Verdict("decided", tuple(Tested(str(each["name"]), each["passed"] is True, str(each["why"])) for each in said["tests"]))
+        return failed(f"the program could not be loaded: {plain(said['loaded'])}")
+    return Verdict(
+        "decided", tuple(Tested(str(each["name"]), each["passed"] is True, plain(each["why"])) for each in said["tests"])
+    )
+
+
+def plain(why: object) -> str:
+    """A model's words may be in it, and records are UTF-8."""
+    return harmless_text(str(why))

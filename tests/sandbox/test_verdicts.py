@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sandbox.attacks import ATTACKS, CALLS, HONEST, TESTS
 
@@ -28,6 +30,7 @@ def test_no_attack_passes(pool: Pool, tests: dict[str, object]) -> None:
     }
     verdicts = {name: future.result() for name, future in asked.items()}
     assert not {name: verdict for name, verdict in verdicts.items() if verdict.passed}
+    json.dumps([each.why for verdict in verdicts.values() for each in verdict.tests], ensure_ascii=False).encode("utf-8")
     undecided = {name: verdict for name, verdict in verdicts.items() if verdict.status != "decided"}
     assert not undecided, "a solution must not be able to break the tests into giving no score"
 
