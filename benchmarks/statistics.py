@@ -57,7 +57,7 @@ def signed_rank(values: Sequence[float]) -> float | None:
     seen = abs(sum(r for r, value in zip(ranks, found, strict=True) if value > 0) - half)
     signs = itertools.product((0, 1), repeat=len(ranks))
     extreme = sum(abs(sum(r for r, up in zip(ranks, each, strict=True) if up) - half) >= seen - 1e-9 for each in signs)
-    return extreme / 2 ** len(ranks)
+    return float(extreme / 2 ** len(ranks))
 
 
 def ratio(differences: Sequence[float]) -> Ratio:

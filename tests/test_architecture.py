@@ -216,10 +216,18 @@ def test_heavy_packages_are_imported_late() -> None:
 
 
 def test_every_module_imports() -> None:
-    """In a fresh process, so that none leans on what another test imported."""
+    """In a fresh process, so that none leans on what another test imported. An adapter may wait for the package it adapts."""
     names = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "posttrain.") if not module.name.endswith("__main__")]
     assert len(names) > 50
-    code = f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)"
+    code = f"""
+import importlib
+for name in {names!r}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "reasoning_gym" or not name.startswith("posttrain.environments.adapters."):
+            raise
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def state() -> dict[str, object]:
-    """What a leak would show in: processes of sandboxes' users and of this one, descriptors, shared memory, queues, temporary files."""
+    """What a leak would show in: processes of sandboxes' users and of this one, descriptors, shared memory, queues."""
     mine, orphans = set(), set()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
