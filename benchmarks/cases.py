@@ -62,8 +62,13 @@ def sft(model: Path, folder: Path, *, batch: int, steps: int) -> dict[str, Any]:
     }
 
 
-def adapter(model: Path, folder: Path) -> Path:
-    """LoRA factors by layer name (`….q_proj.lora_A`), small and random, so that a first step's gradients need both."""
+def adapter(model: Path, folder: Path, *, zero: bool = False) -> Path:
+    """LoRA factors by layer name (`….q_proj.lora_A`), small and random, so that a first step's gradients need both.
+
+    With `zero` B is 0, as a fresh adapter has it, and policy and reference say the same of every answer. DPO starts there: its
+    loss is a difference between the two of sums over whole answers, in which bf16's rounding of two unlike computations comes
+    to half a nat a pair, in ours as in TRL's.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -71,7 +76,7 @@ def adapter(model: Path, folder: Path) -> Path:
     from posttrain.models.load import load
     from posttrain.models.lora import adapters, add_lora
 
-    place = folder / "adapter.safetensors"
+    place = folder / ("adapter-zero.safetensors" if zero else "adapter.safetensors")
     if not place.exists():
         loaded = load(str(model), dtype=torch.float32)
         add_lora(loaded.model, LoraConfig(rank=RANK, alpha=ALPHA), seed=0)
@@ -79,7 +84,7 @@ def adapter(model: Path, folder: Path) -> Path:
         factors = {}
         for name, layer in adapters(loaded.model).items():
             factors[f"{name}.lora_A"] = layer.lora_A.detach().clone()
-            factors[f"{name}.lora_B"] = torch.randn(layer.lora_B.shape, generator=generator) * 1e-3
+            factors[f"{name}.lora_B"] = torch.randn(layer.lora_B.shape, generator=generator) * (0 if zero else 1e-3)
         save_file({name: factor.to(torch.bfloat16).float() for name, factor in factors.items()}, place)
     return place
 
@@ -125,7 +130,7 @@ def dpo(model: Path, folder: Path, *, batch: int, steps: int) -> dict[str, Any]:
         "tokens": [useful_tokens(rows) for rows in answers],
         "loss_tokens": [sum(sum(mask) for _, mask in rows) for rows in answers],
         "digest": digest((pair[side]["tokens"], pair[side]["mask"]) for pair in pairs[:batch] for side in ("chosen", "rejected")),
-        "adapter": str(adapter(model, folder)),
+        "adapter": str(adapter(model, folder, zero=True)),
         "rank": RANK,
         "alpha": ALPHA,
         "beta": 0.1,
