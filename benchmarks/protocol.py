@@ -182,7 +182,8 @@ def checked(work: Work, label: str, arm: Arm, results: dict[str, Any], place: Pa
             found["reference"] = {key: known[key] for key in ("loss", "grad_norm") if key in known}
         work.session.say(f"{work.name}: {label} ({shown(arm.settings)}): {rate_text(record, work.lane)}; {verdict(found)}")
     except processes.WorkerFailed as failed:
-        found["wrong"] = [f"it did not run: {str(failed).strip().splitlines()[-1]}"]
+        reason = str(failed).strip().splitlines()[-1].replace(f"{processes.ROOT}/", "")
+        found["wrong"] = [f"it did not run: {reason}"]
         work.session.say(f"{work.name}: {label} ({shown(arm.settings)}): {failed}")
     checks.append(found)
     keep(place, results)
