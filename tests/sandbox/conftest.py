@@ -17,3 +17,12 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     pool = Pool.of(choose(request.param), size=2)
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="package")
+def embedded() -> Iterator[Pool]:
+    """For what is slow and the same in both backends: `make sandbox-soak` runs it in both."""
+    require("landlock")
+    pool = Pool.of(choose("embedded"), size=2)
+    yield pool
+    pool.close()
