@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from posttrain.models.fused import fused_body, parts_of
 from posttrain.models.packed_attention import Packed
 from posttrain.models.packing import Batch
+from posttrain.models.shapes import rounded_tokens
 
 TILE = 32
 CHUNK = 512
@@ -70,7 +72,7 @@ class HeadLogProbs(torch.autograd.Function):
         for first, p in zip(range(0, len(hidden), CHUNK), ctx.probabilities, strict=True):
             part = slice(first, min(first + CHUNK, len(hidden)))
             grad_logits = p[: part.stop - first].mul_(-grad_L[part, None].to(p.dtype))
-            grad_logits.scatter_(1, target[part, None], on_target_L[part, None].to(p.dtype))
+            grad_logits[torch.arange(len(grad_logits), device=p.device), target[part]] = on_target_L[part].to(p.dtype)
             if grad_hidden is not None:
                 torch.mm(grad_logits, weight, out=grad_hidden[part])
             if grad_weight is not None:
@@ -92,18 +94,24 @@ def softmax_of(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tens
 
 
 def packed_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The body's last hidden states (N, E) of a packed batch."""
-    plan = Packed(batch.reach_N, batch.tokens_N.device)
+    """The body's last hidden states (N, E) of a packed batch. On a CPU it runs with some padding behind."""
+    count = len(batch.tokens_N)
+    more = rounded_tokens(count) - count if batch.tokens_N.device.type == "cpu" else 0
+    tokens, positions = (F.pad(values, (0, more)) for values in (batch.tokens_N, batch.positions_N))
+    plan = Packed([*batch.reach_N, *[len(tokens)] * more], tokens.device)
     if (parts := parts_of(model)) is not None:
-        return fused_body(parts, batch.tokens_N, batch.positions_N, plan)
-    tokens, positions = batch.tokens_N[None], batch.positions_N[None]
-    hidden: Tensor = model.get_decoder()(input_ids=tokens, position_ids=positions, use_cache=False, plan=plan).last_hidden_state[0]
+        return fused_body(parts, tokens, positions, plan)[:count]
+    output = model.get_decoder()(input_ids=tokens[None], position_ids=positions[None], use_cache=False, plan=plan)
+    hidden: Tensor = output.last_hidden_state[0, :count]
     return hidden
 
 
 def score(model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0) -> Scored:
     """Log-probability of each trained token given what its row shows before it. Differentiable unless under no_grad."""
-    chosen = packed_hidden(model, batch).index_select(0, batch.source_L)
+    count = len(batch.source_L)
+    more = rounded_tokens(count) - count if batch.source_L.device.type == "cpu" else 0
+    source, target = (F.pad(values, (0, more)) for values in (batch.source_L, batch.target_L))
+    chosen = packed_hidden(model, batch).index_select(0, source)
     weight = model.get_output_embeddings().weight
-    logprobs, entropy = HeadLogProbs.apply(chosen, weight, batch.target_L, temperature, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return Scored(logprobs, entropy)
+    logprobs, entropy = HeadLogProbs.apply(chosen, weight, target, temperature, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return Scored(logprobs[:count], entropy[:count])

@@ -7,6 +7,8 @@ import torch
 
 from posttrain.models.packed_attention import Packed, SharedAttention, blocks, visible
 from posttrain.models.packing import pack_tokens
+from posttrain.models.runs import later, runs_of
+from posttrain.models.shapes import rounded_rows, rounded_tokens, rounded_width
 
 H, K, D = 6, 2, 16
 
@@ -47,12 +49,34 @@ def test_output_and_gradients(name: str, dtype: torch.dtype, tolerance: float) -
 
 
 def test_runs_of_similar_length_share_a_batch() -> None:
-    _, _, reach, _ = pack_tokens(trees()["many short"], min_shared=3)
+    _, _, reach, _ = pack_tokens([list(range(base, base + n)) for base, n in ((0, 300), (400, 290), (800, 40))], min_shared=3)
     plan = blocks(reach)
-    assert [tuple(bucket.where.shape) for bucket in plan.buckets] == [(4, 11), (2, 22)] and not plan.alone
-    assert sorted(int(i) for bucket in plan.buckets for i in bucket.where.flatten()[bucket.real]) == list(range(len(reach)))
+    assert [tuple(bucket.queries_RT.shape) for bucket in plan.buckets] == [(2, 304), (1, 48)] and not plan.alone
+    assert sorted(int(i) for bucket in plan.buckets for i in bucket.queries_RT[bucket.real_RT]) == list(range(len(reach)))
     _, _, reach, _ = pack_tokens([list(range(600))], min_shared=3)
     assert not blocks(reach).buckets and blocks(reach).alone == [slice(0, 600)]
+
+
+def test_a_run_sees_its_ancestors_and_neighbours_share_a_block() -> None:
+    _, _, reach, _ = pack_tokens([[1, 2, 3, 4, 5], [1, 2, 3, 6], [1, 2, 7], [8]], min_shared=1)
+    runs = runs_of(reach)
+    assert [(run.own, run.before) for run in runs] == [
+        (slice(0, 2), ()),
+        (slice(2, 3), (slice(0, 2),)),
+        (slice(3, 5), (slice(0, 3),)),
+        (slice(5, 6), (slice(0, 3),)),
+        (slice(6, 7), (slice(0, 2),)),
+        (slice(7, 8), ()),
+    ]
+    assert later(runs[2:4]) == [(slice(3, 6), slice(0, 3))]
+
+
+def test_shapes_are_few() -> None:
+    """Rounded sizes recur: lengths from 1,100 to 1,400 give ten shapes, and never much more work."""
+    assert len({rounded_tokens(n) for n in range(1100, 1400)}) == 10
+    assert all(n <= rounded_tokens(n) <= max(n + 15, n * 33 / 32) for n in range(1, 5000))
+    assert [rounded_rows(n) for n in (1, 2, 3, 7, 9, 13, 17, 33)] == [1, 2, 3, 7, 10, 14, 20, 40]
+    assert [rounded_width(n) for n in (0, 1, 16, 17)] == [0, 16, 16, 32]
 
 
 def test_the_plan_for_other_devices_is_the_same_relation() -> None:

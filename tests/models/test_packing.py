@@ -62,9 +62,10 @@ def test_blocks_cover_the_visible_pairs_once(rows: list[list[int]]) -> None:
     count = torch.zeros(len(reach), len(reach), dtype=torch.long)
     plan = blocks(reach)
     for each in plan.buckets:
-        for places, padded in zip(each.where, each.padding, strict=True):
-            real = places[~padded]
-            count[real[:, None], real] += torch.ones(len(real), len(real), dtype=torch.long).tril()
+        seen = each.hidden.expand(len(each.keys_RS), -1, -1) == 0
+        for queries, real, keys, sees in zip(each.queries_RT, each.real_RT, each.keys_RS, seen, strict=True):
+            for place in real.nonzero()[:, 0]:
+                count[queries[place]].index_add_(0, keys[sees[place]], torch.ones(int(sees[place].sum()), dtype=torch.long))
     for run in plan.alone:
         count[run, run] += torch.ones(run.stop - run.start, run.stop - run.start, dtype=torch.long).tril()
     for queries, keys in plan.later:

@@ -28,6 +28,7 @@ from posttrain.generation.native.scheduler import Group, Move, Request, Row, Sch
 from posttrain.generation.native.stopping import Decode as DecodeText
 from posttrain.generation.native.stopping import ending
 from posttrain.models.attention import Plan
+from posttrain.models.shapes import rounded_tokens
 from posttrain.models.view import InferenceView
 
 PREFILL_TOKENS = 4096  # packed tokens of one prefill: bounds its memory; a longer prompt is read alone
@@ -180,8 +181,10 @@ class NativeEngine:
                 slots = self._tensor([group.slot for group in equal])
                 runs.append(Run(slots, start, length))
                 start += len(slots) * length
-            tokens = self._tensor([token for group in pack for token in group.prompt])
-            positions = torch.cat([torch.arange(len(group.prompt), device=tokens.device) for group in pack])
+            padding = rounded_tokens(start) - start
+            tokens = self._tensor([token for group in pack for token in group.prompt] + [0] * padding)
+            lengths = [len(group.prompt) for group in pack] + [padding]
+            positions = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
             hidden = self._body(tokens[None], positions[None], Prefill(self._prompts, runs))[0]
             ends = itertools.accumulate(len(group.prompt) for group in pack)
             for group, end in zip(pack, ends, strict=True):

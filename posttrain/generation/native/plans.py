@@ -38,7 +38,7 @@ class Prefill:
     runs: Sequence[Run]
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scaling: float) -> Tensor:
-        out_BTHD = torch.empty_like(q_BHTD.transpose(1, 2), memory_format=torch.contiguous_format)
+        out_BTHD = torch.zeros_like(q_BHTD.transpose(1, 2), memory_format=torch.contiguous_format)  # the padding behind stays 0
         for run in self.runs:
             count = len(run.slots_N)
             here = slice(run.start, run.start + count * run.length)

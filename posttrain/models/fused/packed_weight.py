@@ -29,10 +29,9 @@ class PackedWeight:
         self._versions = versions(weights)
         self._size = sum(weight.numel() * weight.element_size() for weight in weights)
         self._forward: Tensor | None = None
-        self._backward: Tensor | None = None
 
     def __del__(self) -> None:
-        PackedWeight.taken -= self._size * sum(copy is not None for copy in (self._forward, self._backward))
+        PackedWeight.taken -= self._size * (self._forward is not None)
 
     def current(self, weights: Sequence[Tensor]) -> bool:
         """True if none of the weights was written to since."""
@@ -53,15 +52,10 @@ class PackedWeight:
         return y if plus is None else y.add_(plus)
 
     def back(self, g: Tensor) -> Tensor:
-        """The gradient of x: g (N, O) -> (N, I)."""
-        if self._backward is None and self._fits():
-            self._backward = packed(self._stacked().T.contiguous())
-        if self._backward is not None:
-            grad: Tensor = torch.ops.mkldnn._linear_pointwise(g, self._backward, None, "none", [], "")
-            return grad
+        """The gradient of x: g (N, O) -> (N, I). From the weights as they are: a second layout gained nothing measurable."""
         weights = self._plain()
         first, *rest = zip(g.split([len(weight) for weight in weights], -1), weights, strict=True)
-        grad = first[0] @ first[1]
+        grad: Tensor = first[0] @ first[1]
         for part, weight in rest:
             grad = torch.addmm(grad, part, weight)
         return grad

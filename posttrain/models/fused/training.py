@@ -1,13 +1,15 @@
 """The body as the trainer runs it: packed rows of tokens, gradients by hand for what autograd would do in many passes.
 
-With frozen weights and adapters, one function does a projection and its adapters. Weights that are trained go through
-plain products. Letters: N packed tokens, E width, H query heads, K key heads, D head size.
+With frozen weights and adapters, one function does a projection, its adapters, and the norm or gate before it, whose output is
+computed again in the backward: cheap, and a third of what a layer would keep. Weights that are trained go through plain
+products. Letters: N packed tokens, E width, H query heads, K key heads, D head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,19 +27,20 @@ def fused_body(parts: Parts, tokens_N: Tensor, positions_N: Tensor, plan: Plan) 
     x = parts.embed(tokens_N)
     cos, sin = (table[0][:, None] for table in parts.rotary(x[None], positions_N[None]))
     for i, layer in enumerate(parts.layers):
-        x = x + attention(parts, i, layer, norm(x, layer.before_attention), cos, sin, plan)
-        x = x + project(layer.down, GatedSilu.apply(project(layer.gate_up, norm(x, layer.before_mlp))))  # type: ignore[no-untyped-call]
+        x = x + attention(parts, i, layer, x, cos, sin, plan)
+        x = x + project(layer.down, project(layer.gate_up, x, Normed(layer.before_mlp)), GATED)
     return norm(x, parts.last)
 
 
 def attention(parts: Parts, index: int, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan) -> Tensor:
     heads, kv = parts.heads, parts.kv_heads
-    qkv = project(layer.qkv, x).view(len(x), heads + 2 * kv, parts.head_size)
+    qkv = project(layer.qkv, x, Normed(layer.before_attention)).view(len(x), heads + 2 * kv, parts.head_size)
     qk, v = qkv.split((heads + kv, kv), 1)
     if layer.query_norm is not None and layer.key_norm is not None:
         qk = torch.cat([norm(qk[:, :heads], layer.query_norm), norm(qk[:, heads:], layer.key_norm)], 1)
     rotated_qk: Tensor = Rotated.apply(qk, cos, sin)  # type: ignore[no-untyped-call]
-    q, k, v = (each.transpose(0, 1)[None] for each in (*rotated_qk.split((heads, kv), 1), v))
+    # v as a copy: a view of qkv, kept for the backward, would keep all of it
+    q, k, v = (each.transpose(0, 1)[None] for each in (*rotated_qk.split((heads, kv), 1), v.contiguous()))
     seen = plan.attend(index, q, k, v, layer.scaling)
     return project(layer.out, seen.reshape(len(x), -1))
 
@@ -47,64 +50,146 @@ def norm(x: Tensor, settings: Norm) -> Tensor:
     return result
 
 
-def project(projection: Projection, x: Tensor) -> Tensor:
+class Before(Protocol):
+    """What is done to a projection's input, cheap enough to do twice. `kept` is a statistic that saves some of it."""
+
+    def trained(self) -> bool: ...
+
+    def plain(self, u: Tensor) -> Tensor:
+        """With autograd."""
+
+    def run(self, u: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+    def again(self, u: Tensor, kept: Tensor | None) -> Tensor: ...
+
+    def back(self, g: Tensor, u: Tensor, kept: Tensor | None) -> Tensor:
+        """The gradient of u from that of the output."""
+
+
+@dataclass(frozen=True)
+class Normed:
+    """y = weight · u / rms(u) over the last dimension, statistics in fp32 (arXiv:1910.07467, equation 4)."""
+
+    settings: Norm
+
+    def trained(self) -> bool:
+        return self.settings.weight.requires_grad
+
+    def plain(self, u: Tensor) -> Tensor:
+        return norm(u, self.settings)
+
+    def run(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        scale = u.float().square().mean(-1, keepdim=True).add_(self.settings.epsilon).rsqrt_()
+        return self.again(u, scale), scale
+
+    def again(self, u: Tensor, kept: Tensor | None) -> Tensor:
+        assert kept is not None
+        return (u.float() * kept).to(u.dtype) * self.settings.weight
+
+    def back(self, g: Tensor, u: Tensor, kept: Tensor | None) -> Tensor:
+        assert kept is not None
+        return norm_back(g, u, self.settings.weight, kept)
+
+
+class Gated:
+    """(N, 2M), gate beside up -> silu(gate) · up, (N, M)."""
+
+    def trained(self) -> bool:
+        return False
+
+    def plain(self, u: Tensor) -> Tensor:
+        result: Tensor = GatedSilu.apply(u)  # type: ignore[no-untyped-call]
+        return result
+
+    def run(self, u: Tensor) -> tuple[Tensor, None]:
+        return self.again(u, None), None
+
+    def again(self, u: Tensor, kept: Tensor | None) -> Tensor:
+        gate, up = u.chunk(2, -1)
+        return F.silu(gate).mul_(up)
+
+    def back(self, g: Tensor, u: Tensor, kept: Tensor | None) -> Tensor:
+        gate, up = u.chunk(2, -1)
+        out = torch.empty_like(u)
+        grad_gate, grad_up = out.chunk(2, -1)
+        torch.mul(F.silu(gate), g, out=grad_up)
+        torch.ops.aten.silu_backward.grad_input(g * up, gate, grad_input=grad_gate)
+        return out
+
+
+GATED = Gated()
+
+
+def project(projection: Projection, u: Tensor, before: Before | None = None) -> Tensor:
     """Outputs of the projection's layers, side by side: (N, sum of their sizes)."""
     weights, bias = projection.weights, projection.bias
-    if any(weight.requires_grad for weight in weights):
+    if any(weight.requires_grad for weight in weights) or (before is not None and before.trained()):
+        x = u if before is None else before.plain(u)
         return F.linear(x, torch.cat(weights) if len(weights) > 1 else weights[0], bias)
     active = [layer if isinstance(layer, LoraLinear) and layer.active else None for layer in projection.layers]
     adapters = [tensor for layer in active if layer is not None for tensor in (layer.lora_A, layer.lora_B)]
     sizes = [len(weight) for weight in weights]
-    result: Tensor = FrozenProjection.apply(x, packed_weight(weights), bias, active, sizes, *adapters)  # type: ignore[no-untyped-call]
+    result: Tensor = FrozenProjection.apply(u, before, packed_weight(weights), bias, active, sizes, *adapters)  # type: ignore[no-untyped-call]
     return result
 
 
 class FrozenProjection(torch.autograd.Function):
-    """y = x Wᵀ + b + Σ scaling · (x Aᵀ) Bᵀ over the stacked layers, W and b frozen. The adapters of all layers are one pair
-    of products: their A stacked, their B on the diagonal of one matrix."""
+    """y = x Wᵀ + b + Σ scaling · (x Aᵀ) Bᵀ over the stacked layers, W and b frozen; x is u, or what `before` makes of it. The
+    adapters of all layers are one pair of products: their A stacked, their B on the diagonal of one matrix."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
+        u: Tensor,
+        before: Before | None,
         weight: PackedWeight,
         bias: Tensor | None,
         layers: Sequence[LoraLinear | None],
         sizes: Sequence[int],
         *adapters: Tensor,
     ) -> Tensor:
+        x, kept = (u, None) if before is None else before.run(u)
         y = weight.linear(x, bias)
         low = None
         if adapters:
             a, b = stacked_adapters(layers, sizes, adapters)
             low = x @ a.T
             y.addmm_(low, b.T)
-        ctx.save_for_backward(x if adapters else None, low, *adapters)
-        ctx.weight, ctx.layers, ctx.sizes = weight, layers, sizes
+        ctx.save_for_backward(u if adapters or before is not None else None, kept, low, *adapters)
+        ctx.before, ctx.weight, ctx.layers, ctx.sizes = before, weight, layers, sizes
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        x, low, *adapters = ctx.saved_tensors
-        g = grads[0]
-        grad_x = ctx.weight.back(g) if ctx.needs_input_grad[0] else None
-        if not adapters:
-            return grad_x, None, None, None, None
-        a, b = stacked_adapters(ctx.layers, ctx.sizes, adapters)
-        grad_low = g @ b
-        if grad_x is not None:
-            grad_x.addmm_(grad_low, a)
-        grad_a, grad_b = grad_low.T @ x, g.T @ low
+        u, kept, low, *adapters = ctx.saved_tensors
+        g, before = grads[0], ctx.before
+        wanted = ctx.needs_input_grad[0]
+        grad = ctx.weight.back(g) if wanted else None
         found: list[Tensor] = []
-        row = column = 0
-        for layer, size in zip(ctx.layers, ctx.sizes, strict=True):
-            if layer is not None:
-                rank = len(layer.lora_A)
-                found.append(grad_a[column : column + rank])
-                found.append(grad_b[row : row + size, column : column + rank] * layer.scaling)
-                column += rank
-            row += size
-        return grad_x, None, None, None, None, *found
+        if adapters:
+            a, b = stacked_adapters(ctx.layers, ctx.sizes, adapters)
+            grad_low = g @ b
+            if grad is not None:
+                grad.addmm_(grad_low, a)
+            x = u if before is None else before.again(u, kept)
+            found = adapter_gradients(grad_low.T @ x, g.T @ low, ctx.layers, ctx.sizes)
+        if grad is not None and before is not None:
+            grad = before.back(grad, u, kept)
+        return grad, None, None, None, None, None, *found
+
+
+def adapter_gradients(grad_a: Tensor, grad_b: Tensor, layers: Sequence[LoraLinear | None], sizes: Sequence[int]) -> list[Tensor]:
+    """A's and B's of each layer that has an adapter, out of those of the stacked ones."""
+    found: list[Tensor] = []
+    row = column = 0
+    for layer, size in zip(layers, sizes, strict=True):
+        if layer is not None:
+            rank = len(layer.lora_A)
+            found.append(grad_a[column : column + rank])
+            found.append(grad_b[row : row + size, column : column + rank] * layer.scaling)
+            column += rank
+        row += size
+    return found
 
 
 def stacked_adapters(
@@ -125,27 +210,28 @@ def stacked_adapters(
 
 
 class RmsNorm(torch.autograd.Function):
-    """y = weight · x / rms(x) over the last dimension, statistics in fp32 (arXiv:1910.07467, equation 4)."""
+    """The norm alone, its weight's gradient included where that is trained."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        full = x.float()
-        scale = full.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+        y, scale = Normed(Norm(weight, epsilon)).run(x)
         ctx.save_for_backward(x, weight, scale)
-        return (full * scale).to(x.dtype) * weight
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
-        unit = x * scale  # fp32, as scale is
         grad_weight = None
         if ctx.needs_input_grad[1]:
-            grad_weight = (grads[0] * unit).flatten(0, -2).sum(0).to(weight.dtype)
-        if not ctx.needs_input_grad[0]:
-            return None, grad_weight, None
-        g = grads[0].float() * weight if weight.dtype is torch.float32 else (grads[0] * weight).float()
-        along = (g * unit).mean(-1, keepdim=True)
-        return g.sub_(unit.mul_(along)).mul_(scale).to(x.dtype), grad_weight, None
+            grad_weight = (grads[0] * (x * scale)).flatten(0, -2).sum(0).to(weight.dtype)
+        return norm_back(grads[0], x, weight, scale) if ctx.needs_input_grad[0] else None, grad_weight, None
+
+
+def norm_back(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    unit = x * scale  # fp32, as scale is
+    g = grad.float() * weight if weight.dtype is torch.float32 else (grad * weight).float()
+    along = (g * unit).mean(-1, keepdim=True)
+    return g.sub_(unit.mul_(along)).mul_(scale).to(x.dtype)
 
 
 class Rotated(torch.autograd.Function):
@@ -168,20 +254,13 @@ class Rotated(torch.autograd.Function):
 
 
 class GatedSilu(torch.autograd.Function):
-    """(N, 2M), gate beside up -> silu(gate) · up, (N, M)."""
+    """The gate alone."""
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, -1)
-        return F.silu(gate).mul_(up)
+        return GATED.again(gate_up, None)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, -1)
-        out = torch.empty_like(gate_up)
-        grad_gate, grad_up = out.chunk(2, -1)
-        torch.mul(F.silu(gate), grads[0], out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grads[0] * up, gate, grad_input=grad_gate)
-        return out
+        return GATED.back(grads[0], ctx.saved_tensors[0], None)
