@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def measure(name: str, lane: Lane, session: Session) -> dict[str, Any]:
     """The lane's results, all blocks done. Raises NotTheSame, or WorkerFailed for a program that the lane cannot do without."""
     work = Work(name, lane, session, sized_case(lane, session))
     place = session.out / f"{name}.json"
-    results = opened(place, fingerprint(lane, work.case), session.say)
+    peers = {label for label, arm in lane.arms.items() if arm.python != "ours"}
+    results = opened(place, fingerprint(lane, work.case), session.say, peers)
     results |= {"lane": name, "title": lane.title, "unit": lane.unit}
     arms = prepared(work, results, place)
     wanted = session.blocks or (1 if session.quick else lane.blocks)
@@ -84,8 +85,9 @@ class Work:
         return self.start(arm.worker, arm.python, label, settings=dict(arm.settings), **specification)
 
 
-def opened(place: Path, found: dict[str, str], say: Say) -> dict[str, Any]:
-    """What is there already, if it was measured with the same things."""
+def opened(place: Path, found: dict[str, str], say: Say, peers: Collection[str] = ()) -> dict[str, Any]:
+    """What is there already, if it was measured with the same things. Where our code alone changed, which of a peer's settings are
+    the best, and that it does the same work, is still known."""
     if place.exists():
         results: dict[str, Any] = json.loads(place.read_text())
         changed = [key for key, value in found.items() if results["fingerprint"].get(key) != value]
@@ -94,6 +96,9 @@ def opened(place: Path, found: dict[str, str], say: Say) -> dict[str, Any]:
         aside = place.with_suffix(f".{time.strftime('%Y%m%d-%H%M%S')}.old")
         place.rename(aside)
         say(f"{place.stem}: {' and '.join(changed)} changed since it was measured; the old results are in {aside.name}")
+        if changed == ["our code"]:
+            known = {label: checks for label, checks in results.get("checks", {}).items() if label in peers}
+            return {"fingerprint": found, "started": time.strftime("%Y-%m-%d %H:%M:%S"), "blocks": [], "checks": known}
     return {"fingerprint": found, "started": time.strftime("%Y-%m-%d %H:%M:%S"), "blocks": []}
 
 

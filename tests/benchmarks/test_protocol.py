@@ -100,6 +100,17 @@ def test_a_changed_case_sets_the_old_results_aside(session, workers):
     assert len(list(session.out.glob("lane.*.old"))) == 1
 
 
+def test_where_our_code_alone_changed_a_peers_sweep_is_still_known(session, workers, monkeypatch):
+    monkeypatch.setattr(processes, "PYTHONS", {"ours": Path("/"), "other": Path("/")})
+    lane = dataclasses.replace(LANE, arms={"ours": Arm("w", "ours"), "peer": Arm("w", "other", {}, ({"factor": 3}, {"factor": 2}))})
+    first = protocol.measure("lane", lane, session)
+    monkeypatch.setattr(protocol, "HOT", ("chat",))  # another set of files has another hash
+    workers.started = []
+    again = protocol.measure("lane", lane, session)
+    assert workers.started[:2] == ["ours", "reference"] and len(workers.started) == 2 + 2 * 4
+    assert again["settings"] == first["settings"] == {"ours": {}, "peer": {"factor": 2}}
+
+
 def swept(*settings: dict[str, Any], optional: bool = False) -> Lane:
     return dataclasses.replace(LANE, arms={"ours": Arm("w", "ours"), "peer": Arm("w", "ours", {}, settings, optional)})
 
