@@ -12,7 +12,7 @@ python := .venv/bin/python
 trl := .venv-trl/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm sandbox-bench sandbox-soak parity clean
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm experiment sandbox-bench sandbox-soak parity clean
 
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
@@ -61,6 +61,9 @@ bench-setup: setup ## .venv-trl, which the comparisons with TRL need
 bench-setup-vllm: setup ## .venv-vllm, for the comparison with vLLM on a CPU; lanes go without it where it is missing
 	@sh scripts/setup_vllm.sh
 
+experiment: setup ## RL under a verifier, a judge and an environment, beside gold: experiments/RESULTS.md (ARGS="--seeds 1" is shorter)
+	$(python) -m experiments $(ARGS)
+
 sandbox-bench: setup ## HumanEval in both sandboxes: problems a second
 	$(python) -m benchmarks.sandbox $(ARGS)
 
@@ -73,4 +76,4 @@ parity: ## losses and gradients beside TRL's on the same tensors (docs/parity.md
 
 clean: ## what setup and the tools made; runs/ stays
 	rm -rf .venv .venv-trl .venv-vllm .setup-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find posttrain tests examples benchmarks parity -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find posttrain tests examples benchmarks experiments parity -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -12,8 +12,9 @@ model.save("out")
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -35,7 +36,7 @@ from posttrain.core.config import (
     SftConfig,
     TaskSource,
 )
-from posttrain.core.protocols import Reporter
+from posttrain.core.protocols import Grader, Reporter
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext, Stop
 from posttrain.core.types import Conversation, Example, Message, Pair, Passage, Preference, Task
@@ -60,7 +61,7 @@ from posttrain.stages import ppo as ppo_stage
 from posttrain.stages import reward_model as reward_model_stage
 from posttrain.stages.alone import GIVEN, alone, compared, kept
 from posttrain.stages.best_of_n import speaks
-from posttrain.stages.parts import run_async, sampler
+from posttrain.stages.parts import Given, limits_of, playing_given, run_async, sampler, with_world
 from posttrain.stages.rewards import BatchedRewards, scorers_of
 from posttrain.stages.rounds import Rounds, watcher
 from posttrain.stages.sampled import sampling_of
@@ -155,11 +156,12 @@ def evaluate(
     tasks: Sequence[Task],
     *,
     graders: Sequence[GraderConfig | Function] = (MathGrader(),),
+    environment: Given | None = None,
     sampling: SamplingConfig | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Greedy pass rate on tasks, unless `sampling` says otherwise."""
-    records = answers(model, tasks, graders, sampling or SamplingConfig(), seed=seed)
+    """Greedy pass rate on tasks, unless `sampling` says otherwise; in episodes where an `environment` is given."""
+    records = answers(model, tasks, graders, sampling or SamplingConfig(), seed=seed, environment=environment)
     return Evaluation(records, summarise(records)[""])
 
 
@@ -167,24 +169,27 @@ def grpo(
     model: Model,
     tasks: Sequence[Task],
     *,
-    graders: Sequence[GraderConfig | Function],
+    graders: Sequence[GraderConfig | Function] = (),
+    environment: Given | None = None,
     seed: int = 0,
     run: str | Path | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """Reinforcement learning from groups, in place. `settings` are those of a recipe's grpo stage; `run` keeps the records.
+    An `environment` (settings such as `ToolsEnvironment`, or a class that makes one from a task) plays each task as an episode.
     Returns the metrics of every step."""
-    configs = [g for g in graders if not callable(g)] or [MathGrader(weight=0)]
-    config = GrpoConfig(tasks=[TaskSource(source=GIVEN)], graders=configs, lora=model.lora, **settings)
+    stand_in = [MathGrader(weight=0)] if graders else []
+    configs = [g for g in graders if not callable(g)] or stand_in
+    source = [TaskSource(source=GIVEN)]
+    config = GrpoConfig(tasks=source, graders=configs, environment=limits_of(environment), lora=model.lora, **settings)
     policy = policy_of(model, config, config.steps * config.epochs * config.minibatches, seed, reference=config.kl.coefficient > 0)
     renderer = chat.renderer(model.loaded.tokenizer)
     engine = sampler(policy.view, renderer)
 
     async def work() -> list[dict[str, Any]]:
-        grader = composite(graders)
-        try:
-            source = Rounds(config, tasks, engine, renderer, grader, seed)
-            loop = grpo_loop(policy, engine, source.collect, config, seed=seed, start=0, state={})
+        async with playing_given(environment) as world, composite(graders, environment) as grader:
+            rounds = Rounds(config, tasks, engine, renderer, grader, seed, world)
+            loop = grpo_loop(policy, engine, rounds.collect, config, seed=seed, start=0, state={})
             with kept(run) as paths:
                 return await drive(
                     loop,
@@ -198,8 +203,6 @@ def grpo(
                     watch=watcher(config),
                     title="grpo",
                 )
-        finally:
-            await grader.aclose()
 
     return run_async(work())
 
@@ -261,11 +264,8 @@ def ppo(
     config = PpoConfig(tasks=[TaskSource(source=GIVEN)], graders=configs, lora=model.lora, **settings)
 
     async def work(context: StageContext) -> list[dict[str, Any]]:
-        grader = composite(graders)
-        try:
+        async with composite(graders) as grader:
             return (await ppo_stage.train(config, context, model.folded(), tasks, grader))[1]
-        finally:
-            await grader.aclose()
 
     with alone("ppo", run, seed, progress()) as context:
         return run_async(work(context))
@@ -313,30 +313,37 @@ def compare(before: Evaluation, after: Evaluation) -> str:
 
 
 def answers(
-    model: Model, tasks: Sequence[Task], graders: Sequence[GraderConfig | Function], sampling: SamplingConfig, *, seed: int
+    model: Model,
+    tasks: Sequence[Task],
+    graders: Sequence[GraderConfig | Function],
+    sampling: SamplingConfig,
+    *,
+    seed: int,
+    environment: Given | None = None,
 ) -> list[RolloutRecord]:
     renderer = chat.renderer(model.loaded.tokenizer)
     engine = sampler(InferenceView(model.loaded.model), renderer)
 
     async def work() -> list[RolloutRecord]:
-        grader = composite(graders)
-        try:
-            groups = await collect(
-                tasks, engine, renderer, grader, sampling_of(sampling), samples=sampling.samples, seed=derive(seed, "evaluate")
-            )
-        finally:
-            await grader.aclose()
+        drawn, begun = sampling_of(sampling), derive(seed, "evaluate")
+        async with playing_given(environment) as world, composite(graders, environment) as grader:
+            groups = await collect(tasks, engine, renderer, grader, drawn, samples=sampling.samples, seed=begun, world=world)
         return [record(rollout, 0, "", {}) for group in groups for rollout in group.rollouts]
 
     return run_async(work())
 
 
-def composite(given: Sequence[GraderConfig | Function]) -> Composite:
-    """Settings and plain functions as one grader."""
+@contextlib.asynccontextmanager
+async def composite(given: Sequence[GraderConfig | Function], environment: Given | None = None) -> AsyncIterator[Grader]:
+    """Settings, plain functions and the environment's own grade as one grader, closed at the end."""
     configs: list[GraderConfig] = [g for g in given if not callable(g)]
     functions = [part(g) for g in given if callable(g)]
     built = build(configs, base=Path(), scorers=scorers_of(configs, {})).parts if configs else ()
-    return Composite([*built, *functions])
+    grader = with_world(Composite([*built, *functions]) if given or environment is None else None, limits_of(environment))
+    try:
+        yield grader
+    finally:
+        await grader.aclose()
 
 
 def policy_of(model: Model, config: GrpoConfig | SftConfig, total: int, seed: int, *, reference: bool = False) -> Policy:

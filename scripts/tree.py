@@ -19,13 +19,14 @@ COLUMN = 32
 TOP = {
     "posttrain": "the library",
     "benchmarks": "how fast: each script measures us beside a peer and writes a record",
+    "experiments": "what was tried with a hypothesis stated before, and what came out",
     "parity": "the losses beside TRL's on the same tensors",
     "docs": "for people",
     "examples": "to read, to copy, and to hold the library to",
     "tests": "mirrors posttrain/: tests/<package>/test_<file>.py; require.py names what a machine may lack",
     "scripts": "what make calls",
     ".ci/run": "what a submission must pass",
-    "Makefile": "setup demo test lint format tree lock bench parity clean",
+    "Makefile": "setup demo test lint format tree lock bench experiment parity clean",
     "requirements.lock": "every dependency but torch, with hashes",
 }
 FOLDERS = {
@@ -37,7 +38,7 @@ FOLDERS = {
     "docs/shop.png": "An order in the web shop, as Chromium shows it",
     "examples/data": "A few rows of each pattern of SFT data",
 }  # cannot say it themselves
-CLOSED = {"templates", "tests", "benchmarks", "parity", "examples/data", "posttrain/graders/labelled"}  # shown as one line
+CLOSED = {"templates", "tests", "benchmarks", "experiments", "parity", "examples/data", "posttrain/graders/labelled"}  # shown as one line
 
 
 def first_sentence(text: str) -> str:

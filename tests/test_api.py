@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import posttrain as pt
+from posttrain.core.config import CalculatorTool, ToolsEnvironment
 from posttrain.core.errors import UserError
+from posttrain.core.types import Action, Grade, Observation, StepResult
 from posttrain.models.load import Loaded
 
 SETTINGS: dict[str, Any] = {"batch_size": 8, "learning_rate": 1e-2}
@@ -76,3 +78,41 @@ def test_best_of_n_gives_rows_to_learn_from(model: pt.Model) -> None:
     chosen = fmean(letters(tasks[0], row.messages[-1].content) for row in rows)
     assert len(rows) == 8 and chosen > fmean(record.score or 0.0 for record in one.records)
     assert pt.sft(model, rows, steps=4, batch_size=4, learning_rate=1e-2)[-1]["loss"] > 0
+
+
+class Echo:
+    """Two turns: it asks for letters once more, and its state is what it was told."""
+
+    def __init__(self, task: pt.Task) -> None:
+        self.said: list[str] = []
+
+    tools = ()
+
+    async def reset(self, task: pt.Task) -> Observation:
+        return Observation(task.messages)
+
+    async def step(self, action: Action) -> StepResult:
+        self.said.append(action.message.content)
+        grade = Grade(letters(questions(1)[0], "".join(self.said)))
+        again = () if len(self.said) == 2 else (pt.Message("user", "more"),)
+        return StepResult(Observation(again), terminated=len(self.said) == 2, grade=grade)
+
+    async def close(self) -> None:
+        """It holds nothing."""
+
+
+def test_grpo_learns_in_an_environment_of_the_script(model: pt.Model) -> None:
+    before = pt.evaluate(model, questions(8), graders=(), environment=Echo)
+    history = pt.grpo(model, questions(16), environment=Echo, steps=10, **ROUNDS)
+    rewards = [row["reward/mean"] for row in history]
+    assert fmean(rewards[-3:]) > fmean(rewards[:3]) + 0.1, rewards
+    assert all(row["episode/turns"] >= 1 for row in history)
+    assert {record.ending for record in before.records} <= {"terminated", "length"}
+
+
+def test_an_environment_with_tools_and_a_grader(model: pt.Model) -> None:
+    tools = ToolsEnvironment(tools=[CalculatorTool()], max_turns=2, max_episode_tokens=2048)
+    history = pt.grpo(model, questions(4), graders=[letters], environment=tools, steps=1, **ROUNDS)
+    assert "reward/letters" in history[0] and history[0]["episode/turns"] >= 1
+    with pytest.raises(ValueError, match="graders is empty"):
+        pt.grpo(model, questions(4), environment=tools, steps=1, **ROUNDS)

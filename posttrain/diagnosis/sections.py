@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -43,12 +43,14 @@ class PanelPlan:
     """Setting of the stage that is the limit, drawn as a dashed line."""
 
 
+CANARIES = {"canary/fooled": "fooled", "canary/missed": "missed"}
 PLANS = (
     PanelPlan("Reward", "mean over the step's samples, and its parts", {"reward/mean": "total"}),
     PanelPlan("Pass rate", "share of samples the graders call right", {"passed": "passed"}, share=True),
     PanelPlan("KL to the reference", "nats per token", {"kl/k1": "k1", "kl/k3": "k3"}),
     PanelPlan("Entropy", "nats per token; 0 is one certain answer", {"entropy": "entropy"}),
     PanelPlan("Length", "tokens written", {"length/mean": "mean", "length/max": "longest"}, limit="max_tokens"),
+    PanelPlan("Turns", "of an episode, and tools called in it", {"episode/turns": "turns", "episode/calls": "calls"}),
     PanelPlan("Cut off", "share of answers that reached the limit", {"length/truncated": "truncated"}, share=True),
     PanelPlan("Groups without signal", "all rewards of the task equal", {"groups/zero_variance": "zero variance"}, share=True),
     PanelPlan("Clipped", "share of tokens outside the ratio's range", {"clip/low": "low", "clip/high": "high"}),
@@ -57,6 +59,7 @@ PLANS = (
     PanelPlan(
         "Without a score", "unscored or failed samples", {"rollouts/unscored": "unscored", "rollouts/failed": "failed"}, share=True
     ),
+    PanelPlan("Judge's canaries", "wrong verdicts on answers of known worth", CANARIES, share=True),
     PanelPlan("Loss", "of the step, and on held-out rows", {"loss": "training", "loss/validation": "validation"}),
     PanelPlan("Pairs ordered rightly", "share", {"accuracy": "training", "accuracy/validation": "validation"}, share=True),
     PanelPlan(
@@ -78,7 +81,7 @@ NOT_PARTS = {"reward/mean", "reward/std"}
 def panels(stage: StageView, index: int) -> list[Panel]:
     """The charts of one training stage; metrics it does not have make no chart."""
     made = []
-    for number, plan in enumerate(PLANS):
+    for number, plan in enumerate(of_episodes(stage)):
         names = dict(plan.metrics)
         if "reward/mean" in names:
             parts = {name for row in stage.metrics for name in row if name.startswith("reward/")} - NOT_PARTS
@@ -93,6 +96,13 @@ def panels(stage: StageView, index: int) -> list[Panel]:
         legend = [visible(line.name, 40) for line in lines] + ([plan.limit] if shown_limit is not None else [])
         made.append(Panel(plan.title, plan.hint, legend, svg, last[-1] if last else None, plan.share))
     return made
+
+
+def of_episodes(stage: StageView) -> list[PanelPlan]:
+    """The plans; where tasks are played in several turns, lengths are of whole episodes, and the limit is of one turn."""
+    episodes = any("episode/turns" in row for row in stage.metrics)
+    whole = "tokens written in an episode, all its turns together"
+    return [replace(plan, hint=whole, limit="") if episodes and plan.limit == "max_tokens" else plan for plan in PLANS]
 
 
 def _series(stage: StageView, name: str, label: str) -> Series | None:

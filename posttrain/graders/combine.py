@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from posttrain.core.config import EnvironmentConfig, EpisodeConfig, GraderConfig
+from posttrain.core.config import EnvironmentConfig, EpisodeConfig, GraderConfig, JudgeGrader
 from posttrain.core.types import Grade, Rollout, Task
 
 LARGEST = 3.0e38  # scores end up in 32-bit floats
@@ -68,6 +68,11 @@ class Composite:
     async def grades(self, task: Task, text: str, written: int | None = None) -> list[Grade]:
         """Each part's own verdict, in the order of the parts."""
         return await asyncio.gather(*(part.judge(task, text, written) for part in self.parts))
+
+    @property
+    def judges(self) -> Sequence[Part]:
+        """The parts that are language models' opinions."""
+        return [part for part in self.parts if isinstance(part.config, JudgeGrader)]
 
     @property
     def by_group(self) -> bool:

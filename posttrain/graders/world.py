@@ -6,6 +6,8 @@ that got no grade from an environment that should give one is unscored, which is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from posttrain.core.config import EnvironmentConfig
 from posttrain.core.types import Grade, Rollout, Task
 from posttrain.graders.combine import Composite, Part, combine, written_text
@@ -17,6 +19,10 @@ class WorldAndGraders:
     def __init__(self, config: EnvironmentConfig, graders: Composite | None) -> None:
         self.graders = graders
         self.part = Part("environment", config, no_text)
+
+    @property
+    def judges(self) -> Sequence[Part]:
+        return () if self.graders is None else self.graders.judges
 
     async def __call__(self, task: Task, rollout: Rollout) -> Grade:
         if rollout.status == "failed":

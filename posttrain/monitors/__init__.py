@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posttrain.core.errors import did_you_mean
+from posttrain.monitors.canaries import canaries
 from posttrain.monitors.decision import Decision, Groups, History, Severity
 from posttrain.monitors.samples import duplicates, repetition, same_answer, unscored
 from posttrain.monitors.trends import entropy, gap, kl, length, no_signal, not_finite, reward_hacked, truncation
@@ -28,6 +29,7 @@ MONITORS: dict[str, Monitor] = {
     "repetition": repetition,
     "duplicates": duplicates,
     "same_answer": same_answer,
+    "canaries": canaries,
 }
 
 

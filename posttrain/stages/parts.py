@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from posttrain import chat, environments, graders, sandbox
-from posttrain.core.config import CodeGrader, EnvironmentConfig, GraderConfig, PythonTool, TaskSource
+from posttrain.core.config import CodeGrader, EnvironmentConfig, GraderConfig, OwnEnvironment, PythonTool, TaskSource
 from posttrain.core.errors import UserError
-from posttrain.core.protocols import Grader
+from posttrain.core.protocols import EnvironmentFactory, Grader
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext
 from posttrain.core.types import Task
@@ -114,6 +114,25 @@ async def playing(environment: EnvironmentConfig | None) -> AsyncIterator[World 
         yield World(prepared.make, environment)
     finally:
         await prepared.aclose()
+
+
+Given = EnvironmentConfig | EnvironmentFactory
+"""Where tasks are played, as a script says it: settings, or a class of its own that makes an environment from a task."""
+
+
+def limits_of(environment: Given | None) -> EnvironmentConfig | None:
+    """The settings of its episodes; a class of the script's own has the usual limits."""
+    return OwnEnvironment(path="./given.py:given") if callable(environment) else environment
+
+
+@contextlib.asynccontextmanager
+async def playing_given(environment: Given | None) -> AsyncIterator[World | None]:
+    """As `playing`, of what a script gave."""
+    if callable(environment):
+        yield World(environment, OwnEnvironment(path="./given.py:given"))
+        return
+    async with playing(environment) as world:
+        yield world
 
 
 def save_policy(policy: Policy, parent: Path, paths: StagePaths, *, adapter: bool = True) -> dict[str, Path]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from posttrain.core.config import GrpoConfig, RolloutConfig
+from posttrain.core.config import GrpoConfig, JudgeGrader, RolloutConfig
 from posttrain.core.config.distill import DistillConfig
 from posttrain.core.order import item_at
 from posttrain.core.protocols import Generator, Grader, Renderer
 from posttrain.core.seeds import derive
 from posttrain.core.stage import StageContext
 from posttrain.core.types import Completion, Group, Sampling, Task
+from posttrain.graders.judge import canaries
 from posttrain.monitors import watch
 from posttrain.records.paths import StagePaths
 from posttrain.rollouts.collect import collect
@@ -56,7 +57,13 @@ def first_and_last(history: Sequence[Mapping[str, Any]], **metrics: str) -> dict
 
 def watcher(config: RolloutConfig) -> Watch:
     """The monitors with this stage's own limits."""
-    settings = {"gap": {"budget": config.mismatch_budget}, "unscored": {"limit": config.max_unscored}}
+    limits = [judge.most_fooled for judge in getattr(config, "graders", ()) if isinstance(judge, JudgeGrader)]
+    most = min((limit for limit in limits if limit is not None), default=None)
+    settings: dict[str, dict[str, Any]] = {
+        "gap": {"budget": config.mismatch_budget},
+        "unscored": {"limit": config.max_unscored},
+        "canaries": {"most": most},
+    }
     return lambda history, groups: watch(history, groups, settings=settings)
 
 
@@ -101,6 +108,7 @@ class Rounds:
         generated = timed.last - began
         metrics = {"time/generate": generated, "time/grade": ended - began - generated, "groups/zero_variance": flat / drawn}
         metrics |= episode_metrics(kept)
+        metrics |= await canaries.check(getattr(self.grader, "judges", ()), self.tasks, index, self.seed)
         return Collected(kept, position, metrics)
 
     def draw(self, position: int, count: int) -> list[Task]:

@@ -16,6 +16,7 @@ from posttrain.core.types import Grade, Group, Message, Rollout, Sampling, Task
 from posttrain.diagnosis.charts import Series, line_chart
 from posttrain.diagnosis.load import load_run
 from posttrain.diagnosis.report import build
+from posttrain.diagnosis.sections import panels
 from posttrain.evaluation import summarise
 from posttrain.records.events import append_event
 from posttrain.records.metrics import MetricsWriter
@@ -365,3 +366,13 @@ def test_lineage_follows_what_judges_a_stage(tmp_path: Path) -> None:
     stage = load_run(make_run(tmp_path).root).stages[0]
     assert replace(stage, config=settings).parents == ["sft", "builtin:arithmetic", "reward", "other"]
     assert replace(stage, config={"models": ["one", "two"]}).parents == ["one", "two"]
+
+
+def test_lengths_of_episodes_are_not_held_against_the_limit_of_a_turn(tmp_path: Path) -> None:
+    paths = make_run(tmp_path)
+    (stage,) = (each for each in load_run(paths.root).stages if each.id == "rl")
+    lengths = {panel.title: panel for panel in panels(stage, 0)}["Length"]
+    assert lengths.hint == "tokens written" and "max_tokens" in lengths.legend
+    played = replace(stage, metrics=[{**row, "episode/turns": 2.0} for row in stage.metrics])
+    lengths = {panel.title: panel for panel in panels(played, 0)}["Length"]
+    assert "episode" in lengths.hint and "max_tokens" not in lengths.legend

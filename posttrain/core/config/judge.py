@@ -72,12 +72,18 @@ class JudgeGrader(Weighted):
     """What `posttrain graders calibrate` wrote about this judge. Training needs one that trusts it."""
     accept_untrusted_judge: bool = False
     """Train on this judge's grades although no calibration shows that it can be trusted. The report says so."""
+    canary_every: int = 10
+    """Training steps between checks with answers of known worth (about 16 questions for each criterion); 0 never checks."""
+    most_fooled: float | None = None
+    """Share of the answers without merit that may pass such a check; above it training stops. None only warns of a rise."""
 
     def __post_init__(self) -> None:
         Weighted.__post_init__(self)
         positive(opponents=self.opponents, max_tokens=self.max_tokens)
-        not_negative(temperature=self.temperature)
+        not_negative(temperature=self.temperature, canary_every=self.canary_every)
         share(pass_at=self.pass_at)
+        if self.most_fooled is not None:
+            share(most_fooled=self.most_fooled)
         if not self.models:
             raise ValueError("models is empty; expected at least one judge")
         if len({each.name for each in self.models}) < len(self.models):

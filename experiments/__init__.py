@@ -1,0 +1,1 @@
+"""Experiments with stated hypotheses: what is compared, at what budget, and what came out, whichever way."""
