@@ -16,7 +16,7 @@ from experiments.gap import Gap, fooled, gap, right
 from experiments.recipe import ARMS, Budget, recipe
 from experiments.till import Till, amount
 from posttrain.core.types import Action, Message, Task
-from require import require
+from tests.require import require
 
 ROOT = Path(__file__).resolve().parents[2]
 
