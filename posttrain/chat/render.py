@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from posttrain.chat import chatml, incremental
-from posttrain.chat.calls import split_calls
+from posttrain.chat.calls import Split, split_calls, split_of
 from posttrain.chat.codec import Codec
 from posttrain.chat.pieces import Layout, Piece, Tools
 from posttrain.chat.template import Template
@@ -26,8 +26,8 @@ Encoded = tuple["array[int]", "array[int]"]
 class ChatRenderer:
     """Made by `renderer`. `stop_ids` end a generated answer; `pad_id` fills rows and means nothing."""
 
-    def __init__(self, codec: Codec, layout: Layout | None) -> None:
-        self._codec, self._layout = codec, layout
+    def __init__(self, codec: Codec, layout: Layout | None, split: Split = split_calls) -> None:
+        self._codec, self._layout, self._split = codec, layout, split
         self.pad_id = codec.pad
         ends = [] if layout is None else [layout.end_of_turn]
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([*ends, *([] if codec.end is None else [codec.end])]))
@@ -107,7 +107,7 @@ class ChatRenderer:
         message = Message("assistant", text) if self._layout is None else self._layout.parse(text)
         if not calls or message.tool_calls:
             return message
-        content, found = split_calls(message.content)
+        content, found = self._split(message.content)
         return replace(message, content=content, tool_calls=found)
 
     def _chat(self) -> Layout:
@@ -133,4 +133,4 @@ def renderer(tokenizer: Any) -> ChatRenderer:
     template = Template(tokenizer, codec.name)
     if not template.source:
         return ChatRenderer(codec, None)
-    return ChatRenderer(codec, chatml.fit(template, codec) or incremental.fit(template, codec))
+    return ChatRenderer(codec, chatml.fit(template, codec) or incremental.fit(template, codec), split_of(template))
