@@ -115,7 +115,10 @@ def _report(kind: str | None, changes: list[str], as_json: bool) -> None:
         return
     rates = ("false_accepts", "false_rejects", "no_verdict")
     rows = [
-        (each.kind, str(each.cases), *(_rate(getattr(each, name)) for name in rates), f"{each.checks_per_s:,.0f}") for each in found
+        (name, str(of.cases), *(_rate(getattr(of, rate)) for rate in rates), f"{of.checks_per_s:,.0f}")
+        for each in found
+        for name, of in ((each.kind, each), (f"{each.kind}, held out", each.held_out))
+        if of is not None
     ]
     columns = ("verifier", "cases", "wrong accepted", "right rejected", "no verdict", "checks/s")
     table(columns, rows, title="Verifiers on labelled answers (95 % intervals)", right=("cases", "checks/s"))

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Case:
     question: str = "?"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    held_out: bool = False
+    """Written before a change of the verifier and not used to make it: the honest part of the set."""
 
     @property
     def task(self) -> Task:
@@ -78,9 +80,11 @@ class Report:
     failing: tuple[dict[str, Any], ...]
     checks_per_s: float
     exact_checks_per_s: float | None = None
+    held_out: Report | None = None
+    """The same on the cases that were held out alone, where the set has some."""
 
     def to_json(self) -> dict[str, Any]:
-        found = dict(vars(self))
+        found = {**vars(self), "held_out": self.held_out.to_json() if self.held_out else None}
         rates = {name: getattr(self, name).to_json() for name in ("false_accepts", "false_rejects", "no_verdict")}
         return {**found, **rates, "failing": list(self.failing)}
 
@@ -114,7 +118,9 @@ def report(kind: str) -> Report:
     finally:
         for grader in graders.values():
             grader.close()
-    return made(kind, cases, grades, len(cases) / seconds)
+    kept = [(case, grade) for case, grade in zip(cases, grades, strict=True) if case.held_out]
+    held_out = made(kind, *zip(*kept, strict=True), len(cases) / seconds) if kept else None
+    return replace(made(kind, cases, grades, len(cases) / seconds), held_out=held_out)
 
 
 def alone(config: GraderConfig) -> Composite:
