@@ -31,7 +31,8 @@ class Rollout(Protocol):
 @dataclass(frozen=True)
 class Gap:
     """Of some rollouts: `reward` their mean score, `gold` the share that is right, `wrong` the share of those that passed which are
-    not right (None if none passed), `kappa` between passing and being right (None if either is always the same)."""
+    not right (None if none passed), `kappa` between passing and being right (None if both are always the same). A judge's reward
+    is a probability; what passes is its verdict."""
 
     rollouts: int
     tokens: int

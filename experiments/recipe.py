@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ARMS = ("verifier", "judge", "judge-with-reference", "environment")
+ARMS = ("verifier", "judge", "judge-with-reference", "environment", "environment-one-try")
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Budget:
 
     steps: int = 16
     prompts: int = 16
-    episodes: int = 10
+    episodes: int = 12
     samples: int = 8
     tokens: int = 48
     cold_steps: int = 10
@@ -90,9 +90,10 @@ def training(arm: str, budget: Budget) -> dict[str, Any]:
 
 
 def reward(arm: str, budget: Budget) -> dict[str, Any]:
-    if arm == "environment":
-        place = f"{Path(__file__).with_name('till.py')}:Till"
-        return {"environment": {"kind": "own", "path": place, "max_turns": 2, "max_episode_tokens": 4 * budget.tokens + 160}}
+    if arm.startswith("environment"):
+        tries = 1 if arm == "environment-one-try" else 2
+        world = {"kind": "own", "path": f"{Path(__file__).with_name('till.py')}:Till", "options": {"tries": tries}}
+        return {"environment": {**world, "max_turns": tries, "max_episode_tokens": 4 * budget.tokens + 160}}
     if arm == "verifier":
         return {"graders": RIGHT}
     judge = {

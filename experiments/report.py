@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,16 @@ HEAD = """# Results of the experiments
 
 Written by `python -m experiments`; do not edit. Each experiment's hypothesis was stated before it was run, in its module."""
 
+COLUMNS = (
+    "reward from",
+    "gold after",
+    "gain",
+    "sampled tokens",
+    "reward − gold, last quarter",
+    "kappa",
+    "rewarded, but wrong: first, last quarter",
+)
+
 
 def page(record: Mapping[str, Any]) -> str:
     return "\n".join(lines(record)) + "\n"
@@ -27,7 +38,8 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
         f"Run on {time.strftime('%Y-%m-%d')}: {budget['model']}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
         f"{budget['steps']} steps of {budget['prompts']} sums by {budget['samples']} answers (environment: {budget['episodes']} by "
         f"{budget['samples']} episodes of at most two turns), {budget['held_out']} held-out sums. "
-        f"posttrain {version('posttrain')}, torch {version('torch')}, {platform.system()}. Intervals are 95 %."
+        f"posttrain {version('posttrain')}, torch {version('torch')}, {platform.system()}, {os.cpu_count()} cores. "
+        "Intervals are 95 %."
     )
     yield ""
     for seed, result in seeds.items():
@@ -39,27 +51,35 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
 def table(seed: str, result: Mapping[str, Any]) -> Iterator[str]:
     yield f"Seed {seed}; gold after the cold start {share(result['start'])}."
     yield ""
-    yield "| reward from | gold after | gain | sampled tokens | kappa, reward and gold | rewarded, but wrong: first, last quarter |"
-    yield "|---|---|---|---|---|---|"
+    yield "| " + " | ".join(COLUMNS) + " |"
+    yield "|" + "---|" * len(COLUMNS)
     for arm in ARMS:
         row = result["arms"][arm]
-        gain = row["gain"]
-        yield (
-            f"| {arm} | {share(row['gold'])} | {points(gain['difference'])} ({points(gain['low'])} to {points(gain['high'])}) "
-            f"| {row['tokens']:,} | {number(row['all']['kappa'])} | {part(row['first'])}, {part(row['last'])} |"
-        )
+        gain, last = row["gain"], row["last"]
+        cells = [
+            arm,
+            share(row["gold"]),
+            f"{points(gain['difference'])} ({points(gain['low'])} to {points(gain['high'])})",
+            f"{row['tokens']:,}",
+            number(last["reward"] - last["gold"]),
+            number(row["all"]["kappa"]),
+            f"{part(row['first'])}, {part(last)}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
     yield ""
 
 
 def verdict(order: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Says of each pair what the interval of its difference allows."""
+    """Says of each pair what the interval of its difference allows, and whether the seeds agree."""
     for pair in order:
-        low, high = pair["low"], pair["high"]
-        said = "the order holds here" if high < 0 else "the order is refuted here" if low > 0 else "they cannot be told apart"
-        yield (
-            f"- {pair['later']} after {pair['earlier']}: {points(pair['difference'])} "
-            f"({points(low)} to {points(high)}) on gold: {said}."
-        )
+        low, high, each = pair["low"], pair["high"], pair["each"]
+        said = "they cannot be told apart"
+        if high < 0 and max(each) < 0:
+            said = "the order holds here"
+        elif low > 0 and min(each) > 0:
+            said = "the order is refuted here"
+        moved = f"{points(pair['difference'])} ({points(low)} to {points(high)}) points of gold"
+        yield f"- {pair['later']} beside {pair['earlier']}: {moved} (by seed {', '.join(map(points, each))}): {said}."
     yield ""
 
 
@@ -72,7 +92,8 @@ def examples(seeds: Mapping[str, Any]) -> Iterator[str]:
 
 
 def quoted(text: str) -> str:
-    return " ".join(text.replace("`", "'").split())[:160] or " "
+    plain = "".join(each if each.isprintable() else " " for each in text.replace("`", "'"))
+    return " ".join(plain.split())[:160] or " "
 
 
 def share(found: Mapping[str, Any]) -> str:

@@ -1,18 +1,20 @@
 """Does the order hold: verifier, then judge, then environment, in how reliable a reward is?
 
-One cold start of SmolLM2-135M on sums; from it one GRPO run for each source of reward, with the same tasks, settings, steps
-and about the same number of sampled tokens. What is compared is gold: held-out sums answered once, checked exactly.
+One cold start of SmolLM2-135M on sums; from it one GRPO run for each source of reward, with tasks from the same 2,000, the same
+settings and steps, and about the same number of sampled tokens. What is compared is gold: held-out sums answered once, checked
+exactly.
 
 Stated before it was run:
-* The verifier's arm gains most, and its reward is gold (kappa near 1, none of the rewarded answers wrong).
+* The verifier's arm gains most. Its reward is gold by construction: a kappa near 1 only says that all works.
 * The judge's arm (the same small model as a judge, without the answer) gains less or nothing: it cannot add either, so its reward
   says little about gold. Shown the answer, it does better.
 * The environment's reward is as true as the verifier's, since its state decides, but it costs more tokens for each verdict, and it
-  rewards a second try, which gold does not allow: it gains less than the verifier at the same budget.
-The order is refuted if a later source's arm ends above an earlier one's, outside the interval of the paired difference.
+  rewards a second try, which gold does not allow: it gains less than the verifier at the same budget. With one try (a control) it
+  is a verifier by another way, and gains as much.
+The order is refuted if a later source's arm ends above an earlier one's, outside the interval of the paired difference and in
+every seed. The intervals resample tasks; they do not know how far one seed is from another.
 
-What this cannot show: other tasks, larger judges, worlds whose state is itself in doubt. The till knows the sum, so it is a
-verifier with turns; that a real world may be less reliable is not tested here.
+What this cannot show: other tasks, larger judges, worlds whose state is itself in doubt. The till knows the sum and has no tools.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +94,13 @@ def pooled(seeds: Mapping[str, Mapping[str, Any]], arm: str) -> dict[str, list[b
 
 
 def order(seeds: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each source beside the one before it in the order."""
-    chain = ("verifier", "judge", "environment")
-    return [
-        {"earlier": earlier, "later": later, **asdict(paired(pooled(seeds, earlier), pooled(seeds, later)))}
-        for earlier, later in pairwise(chain)
-    ]
+    """Each source beside those before it in the order; `each` is the difference in every seed."""
+    found = []
+    for earlier, later in combinations(("verifier", "judge", "environment"), 2):
+        each = [paired(*(pooled({seed: result}, arm) for arm in (earlier, later))).difference for seed, result in seeds.items()]
+        whole = asdict(paired(pooled(seeds, earlier), pooled(seeds, later)))
+        found.append({"earlier": earlier, "later": later, "each": each, **whole})
+    return found
 
 
 def keep(out: Path, seeds: Mapping[str, Any], budget: Budget) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from posttrain.core.types import Action, Grade, Message, Observation, StepResult, Task, Tool
 
-NUMBER = re.compile(r"-?\d[\d,]*")
+NUMBER = re.compile(r"(?:(?<![\w)])-)?\d[\d,]*(?:\.\d+)?")
 
 
 class Till:
@@ -53,5 +53,6 @@ def amount(text: str) -> int | None:
     """The number in the last answer tag, else the last number. None where there is none that a till could hold."""
     tagged = text.rpartition("<answer>")[2].partition("</answer>")[0] if "<answer>" in text else text
     found = NUMBER.findall(tagged) or NUMBER.findall(text)
-    digits = found[-1].replace(",", "") if found else ""
-    return int(digits) if digits and len(digits) <= 12 else None
+    written = found[-1].replace(",", "") if found else ""
+    whole, _, rest = written.partition(".")
+    return int(whole) if whole and len(whole) <= 12 and not rest.strip("0") else None

@@ -35,6 +35,7 @@ def test_what_a_till_reads() -> None:
     assert amount("37 + 48 = 1,085.") == 1085
     assert amount("The sum is -3") == -3
     assert amount("<answer></answer> 7") == 7
+    assert amount("37 + 48 = 85.00") == 85 and amount("85.5") is None and amount("40-85") == 85
     assert amount("no number") is None and amount("9" * 400) is None
 
 
@@ -78,9 +79,10 @@ def test_the_gap_by_hand() -> None:
 def test_the_arms_differ_in_their_reward_alone() -> None:
     stages = {stage["id"]: stage for stage in recipe(Budget(), 0)["stages"]}
     differing = {"id", "graders", "environment", "prompts_per_step"}
+    assert [stages[arm]["prompts_per_step"] for arm in ARMS] == [16, 16, 16, 12, 16]
     kept = [{name: value for name, value in stages[arm].items() if name not in differing} for arm in ARMS]
     assert all(each == kept[0] for each in kept)
-    assert [stages[f"{arm}-gold"]["graders"] for arm in ARMS] == [[{"kind": "math", "extract": "any"}]] * 4
+    assert [stages[f"{arm}-gold"]["graders"] for arm in ARMS] == [[{"kind": "math", "extract": "any"}]] * 5
 
 
 def test_the_order_is_read_off_the_interval() -> None:
@@ -88,16 +90,16 @@ def test_the_order_is_read_off_the_interval() -> None:
         return {"arms": {arm: {"passed": {str(i): [value] for i, value in enumerate(values)}} for arm, values in arms.items()}}
 
     good, bad = [True] * 40, [False] * 40
-    pairs = reward_sources.order({"0": seed(verifier=good, judge=bad, environment=good)})
-    said = list(report.verdict(pairs))
-    assert "judge after verifier: -100.0" in said[0] and "the order holds here" in said[0]
-    assert "environment after judge: +100.0" in said[1] and "the order is refuted here" in said[1]
-    same = reward_sources.order({"0": seed(verifier=good, judge=good, environment=good)})
-    assert all("cannot be told apart" in line for line in list(report.verdict(same))[:2])
+    said = list(report.verdict(reward_sources.order({"0": seed(verifier=good, judge=bad, environment=good)})))
+    assert "judge beside verifier: -100.0" in said[0] and "the order holds here" in said[0]
+    assert "environment beside verifier: +0.0" in said[1] and "cannot be told apart" in said[1]
+    assert "environment beside judge: +100.0" in said[2] and "the order is refuted here" in said[2]
+    split = {"0": seed(verifier=good, judge=bad, environment=bad), "1": seed(verifier=bad, judge=bad, environment=bad)}
+    assert "cannot be told apart" in next(report.verdict(reward_sources.order(split)))  # one seed says nothing of the kind
 
 
 def test_answers_of_a_model_are_shown_harmlessly() -> None:
-    assert report.quoted("a `b`\n| <script> |") == "a 'b' | <script> |"
+    assert report.quoted("a `b`\n| <script>\x1b[2J |") == "a 'b' | <script> [2J |"
 
 
 def experiment(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -110,9 +112,9 @@ def test_the_whole_path_on_a_toy(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     record = json.loads((tmp_path / "quick" / "reward-sources.json").read_text())
     arms = record["seeds"]["0"]["arms"]
-    assert list(arms) == list(ARMS) and [arm["rollouts"] for arm in arms.values()] == [16] * 4
+    assert list(arms) == list(ARMS) and [arm["rollouts"] for arm in arms.values()] == [16] * 5
     page = (tmp_path / "quick" / "RESULTS.md").read_text()
-    assert "| environment |" in page and "judge after verifier" in page
+    assert "| environment |" in page and "judge beside verifier" in page
 
 
 def test_a_wrong_number_of_seeds_is_said() -> None:
