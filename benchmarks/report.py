@@ -59,6 +59,8 @@ def sections(found: Found, out: Path, beside: Path) -> Iterator[str]:
         yield f"- {name}: " + ", ".join(f"{library} {version}" for library, version in versions.items())
     yield f"\n{PROTOCOL}\n"
     yield table.markdown(table.rows(found)) + "\n"
+    if absent := [name for name in LANES if name not in found]:
+        yield f"Not measured on this code: {', '.join(absent)}. `make bench LANE=...` measures one.\n"
     yield "![Ratios with their intervals](ratios.svg)\n"
     if control := found.get("aa"):
         spread = [each.ratio for each in table.lines(control, LANES["aa"])]
@@ -90,8 +92,8 @@ def settings(found: Found) -> Iterator[str]:
             for check in checks:
                 chosen = "chosen: " if results["settings"].get(label) == check["settings"] and len(checks) > 1 else ""
                 cost = f"{check['cost']:.4g} s" if "cost" in check else ""
-                parity = "; ".join(check["wrong"]) or first_step(check)
-                rows.append((name, label, chosen + shown(check["settings"]), cost, parity))
+                parity = "; ".join(check["wrong"]) or first_step(check) if LANES[name].reference else "nothing to compare"
+                rows.append((name, label, " ".join((chosen + shown(check["settings"])).split()), cost, parity))
     yield table.markdown(rows, heads) + "\n"
     absent = [(name, label, why) for name, results in found.items() for label, why in results.get("skipped", {}).items()]
     yield "".join(f"- {name}: without {label}: {why}\n" for name, label, why in absent)
