@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from posttrain.models.cuda import flex
 from posttrain.models.fused import fused_body, parts_of
 from posttrain.models.packed_attention import Packed
 from posttrain.models.packing import Batch
-from posttrain.models.shapes import rounded_tokens
+from posttrain.models.shapes import rounded_tokens, up
 
 TILE = 32
 CHUNK = 512
@@ -45,14 +46,15 @@ class HeadLogProbs(torch.autograd.Function):
         count = len(hidden)
         logprobs, entropy = (torch.empty(count, dtype=torch.float32, device=hidden.device) for _ in range(2))
         kept: list[Tensor] = []
+        tile = TILE if hidden.device.type == "cpu" else CHUNK  # what a core's cache holds; a GPU wants few, large calls
         for first in range(0, count, CHUNK):
             part = slice(first, min(first + CHUNK, count))
             logits = kept[0] if kept and not keep else hidden.new_empty(CHUNK, len(weight))
             torch.mm(hidden[part], weight.T, out=logits[: part.stop - first])
             if keep or not kept:
                 kept.append(logits)
-            for start in range(first, part.stop, TILE):
-                rows = slice(start, min(start + TILE, part.stop))
+            for start in range(first, part.stop, tile):
+                rows = slice(start, min(start + tile, part.stop))
                 place = logits[start - first : rows.stop - first]
                 logprobs[rows], entropy[rows], p = softmax_of(place, target[rows], temperature)
                 if keep:
@@ -94,9 +96,9 @@ def softmax_of(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tens
 
 
 def packed_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The body's last hidden states (N, E) of a packed batch. On a CPU it runs with some padding behind."""
-    count = len(batch.tokens_N)
-    more = rounded_tokens(count) - count if batch.tokens_N.device.type == "cpu" else 0
+    """The body's last hidden states (N, E) of a packed batch. It runs with some padding behind, so that shapes recur."""
+    count, device = len(batch.tokens_N), batch.tokens_N.device.type
+    more = (rounded_tokens(count) if device == "cpu" else up(count, flex.BLOCK) if device == "cuda" else count) - count
     tokens, positions = (F.pad(values, (0, more)) for values in (batch.tokens_N, batch.positions_N))
     plan = Packed([*batch.reach_N, *[len(tokens)] * more], tokens.device)
     if (parts := parts_of(model)) is not None:

@@ -3,20 +3,24 @@
 Runs of few keys (runs.py) are plain products over the keys they see, gathered (short_attention.py). A long run is the CPU's
 flash kernel, causal, and one full block for each stretch of tokens before it. Its blocks merge exactly by log-sum-exp (lse).
 Autograd through that merge is silently wrong, since torch marks lse as not differentiable; but with the merged output and
-the merged lse, each block's backward alone is exact. On other devices the same mask is given to scaled_dot_product_attention
-whole. Letters: H query heads, K key heads, N tokens, D head size.
+the merged lse, each block's backward alone is exact. On a GPU the kernel is FlexAttention (cuda/flex.py); where that has none, and
+on other devices, the mask of all pairs is given to scaled_dot_product_attention whole.
+Letters: H query heads, K key heads, N tokens, D head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
+from posttrain.models.cuda import flex
 from posttrain.models.runs import batches, later, runs_of
 from posttrain.models.short_attention import Bucket, Gathered, add_shared, attend_short, attend_short_backward, bucket
 
@@ -68,15 +72,23 @@ class Packed:
     """The plan of one training or scoring forward."""
 
     def __init__(self, reach_N: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
+        self.reach_N, self.device = reach_N, torch.device(device)
         if self.device.type == "cpu":
             self.blocks = blocks(reach_N)
-        else:
-            self.mask = visible(reach_N, self.device)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        return visible(self.reach_N, self.device)
+
+    @cached_property
+    def block_mask(self) -> BlockMask:
+        return flex.block_mask(self.reach_N, self.device)
 
     def attend(self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scaling: float) -> Tensor:
         if self.device.type == "cpu":
             out: Tensor = SharedAttention.apply(q_BHTD, k_BKTD, v_BKTD, self.blocks, scaling)  # type: ignore[no-untyped-call]
+        elif flex.possible(q_BHTD):
+            out = flex.attend(q_BHTD, k_BKTD, v_BKTD, self.block_mask, scaling)
         else:
             out = F.scaled_dot_product_attention(q_BHTD, k_BKTD, v_BKTD, attn_mask=self.mask, scale=scaling, enable_gqa=True)
         return out.transpose(1, 2)

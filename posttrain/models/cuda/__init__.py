@@ -1,0 +1,1 @@
+"""What models do otherwise on a CUDA GPU. Nothing here is used on other devices."""
