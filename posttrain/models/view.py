@@ -62,6 +62,16 @@ class InferenceView:
         head = self._head is None or self._head.current([self.module.lm_head.weight])
         return folded + (self._body.stale() if self._body is not None else []) + ([] if head else ["lm_head"])
 
+    @property
+    def fused(self) -> bool:
+        """Whether the body is our own, whose every step is the same calls on tensors."""
+        return self._body is not None
+
+    def addresses(self) -> tuple[int, ...]:
+        """Where the tensors lie that `body` and `logits` read. They are written in place, so this stays the same."""
+        made = self._body.biases() if self._body is not None else []
+        return tuple(tensor.data_ptr() for tensor in (*self.module.parameters(), *self.module.buffers(), *made))
+
     def body(self, tokens_BT: Tensor, positions_BT: Tensor, plan: Plan) -> Tensor:
         """Last hidden states (B, T, E)."""
         if self._body is not None:

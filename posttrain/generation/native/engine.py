@@ -21,8 +21,9 @@ from transformers import PretrainedConfig
 
 from posttrain.core.errors import PosttrainError, UserError
 from posttrain.core.types import Completion, Sampling
+from posttrain.generation.native import graphs
 from posttrain.generation.native.cache import Block
-from posttrain.generation.native.plans import Decode, Prefill, Run, group_order
+from posttrain.generation.native.plans import Decode, Prefill, Run, group_order, visible
 from posttrain.generation.native.sampler import Sampler
 from posttrain.generation.native.scheduler import Group, Move, Request, Row, Scheduler, Watch, padded_rows, padded_tokens
 from posttrain.generation.native.stopping import Decode as DecodeText
@@ -69,6 +70,9 @@ class NativeEngine:
             )
             for _ in range(2)
         )
+        self._graphs: graphs.Graphs | None = None
+        if graphs.possible(view):
+            self._graphs = graphs.Graphs(view, self._prompts, self._own, max_rows, graphs.CudaRecorder())
         self._sampler = Sampler()
         self._pump: asyncio.Task[None] | None = None
 
@@ -103,6 +107,8 @@ class NativeEngine:
     async def update(self, version: int) -> None:
         """Take over the trainer's weights as they are now."""
         self.view.refresh()
+        if self._graphs is not None:
+            self._graphs.renew()
         self.version = version
         self._move(self._scheduler.renew())
 
@@ -165,7 +171,8 @@ class NativeEngine:
                     self._accept(rows, logits[torch.tensor([groups.index(row.group) for row in rows], device=logits.device)])
                 else:
                     rows = list(self._scheduler.rows)
-                    self._accept(rows, self._logits(self._decode(rows)))
+                    recorded, groups = self._graphs, self._scheduler.groups
+                    self._accept(rows, recorded(rows, groups) if recorded else self._logits(self._decode(rows)))
         except BaseException as error:
             self._abandon(error)
             raise
@@ -258,14 +265,6 @@ def packs(groups: Sequence[Group], most_tokens: int) -> Iterator[list[Group]]:
             pack = []
         pack.append(group)
     yield pack
-
-
-def visible(prompts_B: Tensor, prompt_width: int, places_B: Tensor, own_width: int) -> Tensor:
-    """0 where a row may look and -inf elsewhere: its prompt, then its own tokens up to the one being read."""
-    columns_W = torch.arange(prompt_width + own_width, device=places_B.device)
-    prompt = columns_W < prompts_B[:, None]
-    own = (columns_W >= prompt_width) & (columns_W - prompt_width <= places_B[:, None])
-    return torch.zeros(prompt.shape, device=places_B.device).masked_fill_(~(prompt | own), -torch.inf)
 
 
 def refuse_scaled_logits(config: PretrainedConfig) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posttrain.generation.native.cache import Block
+from posttrain.generation.native.window import Window
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Decode:
     row is in that list; both are None where the list is the rows themselves. `mask_BW` is 0 or -inf over the prompt's
     width and then the row's own, both as wide as their blocks."""
 
-    prompts: Block
-    own: Block
+    prompts: Block | Window
+    own: Block | Window
     prompt_count: int
     rows_B: Tensor
     places_B: Tensor
@@ -97,13 +98,21 @@ class Decode:
         return listed if self.place_B is None else listed[self.place_B]
 
 
-def group_order(prompt_of_row: Sequence[int], prompts: int) -> tuple[list[int], list[int]]:
-    """Rows listed by prompt, every prompt with as many entries as the largest (a short one repeats its first row, or row
-    0), and each row's place in that list."""
+def visible(prompts_B: Tensor, prompt_width: int, places_B: Tensor, own_width: int) -> Tensor:
+    """0 where a row may look and -inf elsewhere: its prompt, then its own tokens up to the one being read."""
+    columns_W = torch.arange(prompt_width + own_width, device=places_B.device)
+    prompt = columns_W < prompts_B[:, None]
+    own = (columns_W >= prompt_width) & (columns_W - prompt_width <= places_B[:, None])
+    return torch.zeros(prompt.shape, device=places_B.device).masked_fill_(~(prompt | own), -torch.inf)
+
+
+def group_order(prompt_of_row: Sequence[int], prompts: int, most: int = 0) -> tuple[list[int], list[int]]:
+    """Rows listed by prompt, every prompt with as many entries as the largest, or `most` (a short one repeats its first row, or
+    row 0), and each row's place in that list."""
     members: list[list[int]] = [[] for _ in range(prompts)]
     for row, prompt in enumerate(prompt_of_row):
         members[prompt].append(row)
-    most = max(map(len, members))
+    most = max(most, *map(len, members))
     order = [row for rows in members for row in rows + [rows[0] if rows else 0] * (most - len(rows))]
     place = [0] * len(prompt_of_row)
     for prompt, rows in enumerate(members):

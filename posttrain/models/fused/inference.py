@@ -28,7 +28,15 @@ class FusedBody:
     @torch.no_grad()
     def refresh(self) -> None:
         for projection in self._projections():
-            self._packed[id(projection)] = packed_weight(projection.weights), projection.bias
+            bias = projection.bias
+            _, before = self._packed.get(id(projection), (None, None))
+            if bias is not None and before is not None:
+                bias = before.copy_(bias)  # in place, as all weights change: recorded steps know addresses
+            self._packed[id(projection)] = packed_weight(projection.weights), bias
+
+    def biases(self) -> list[Tensor]:
+        """What `refresh` made besides layouts."""
+        return [bias for _, bias in self._packed.values() if bias is not None]
 
     def stale(self) -> list[str]:
         """Layers whose weights were written to after they were packed."""
