@@ -12,7 +12,7 @@ python := .venv/bin/python
 trl := .venv-trl/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-gpu bench-setup bench-setup-vllm experiment sandbox-bench sandbox-soak parity clean
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm experiment sandbox-bench sandbox-soak parity clean
 
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
@@ -54,9 +54,6 @@ bench-quick: setup bench-setup ## the SFT and generation lanes once, small: show
 
 bench-report: setup ## benchmarks/RESULTS.md and its figures, from what has been measured
 	$(python) -m benchmarks report
-
-bench-gpu: setup ## one GPU, beside what it could do and beside transformers; needs one (ARGS="--lane sft" for one lane)
-	$(python) -m benchmarks.gpu $(ARGS)
 
 bench-setup: setup ## .venv-trl, which the comparisons with TRL need
 	@sh scripts/setup_trl.sh
