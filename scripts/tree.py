@@ -38,7 +38,7 @@ FOLDERS = {
     "docs/shop.png": "An order in the web shop, as Chromium shows it",
     "examples/data": "A few rows of each pattern of SFT data",
 }  # cannot say it themselves
-CLOSED = {"templates", "tests", "benchmarks", "experiments", "parity", "examples/data", "posttrain/graders/labelled"}  # shown as one line
+CLOSED = {"templates", "tests", "benchmarks", "experiments", "parity", "examples/data", "posttrain/graders/labelled"}  # a line each
 
 
 def first_sentence(text: str) -> str:

@@ -119,8 +119,9 @@ def report(kind: str) -> Report:
         for grader in graders.values():
             grader.close()
     kept = [(case, grade) for case, grade in zip(cases, grades, strict=True) if case.held_out]
-    held_out = made(kind, *zip(*kept, strict=True), len(cases) / seconds) if kept else None
-    return replace(made(kind, cases, grades, len(cases) / seconds), held_out=held_out)
+    speed = len(cases) / seconds
+    held_out = made(kind, [case for case, _ in kept], [grade for _, grade in kept], speed) if kept else None
+    return replace(made(kind, cases, grades, speed), held_out=held_out)
 
 
 def alone(config: GraderConfig) -> Composite:

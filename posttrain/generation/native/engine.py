@@ -171,8 +171,8 @@ class NativeEngine:
                     self._accept(rows, logits[torch.tensor([groups.index(row.group) for row in rows], device=logits.device)])
                 else:
                     rows = list(self._scheduler.rows)
-                    recorded, groups = self._graphs, self._scheduler.groups
-                    self._accept(rows, recorded(rows, groups) if recorded else self._logits(self._decode(rows)))
+                    recorded = self._graphs
+                    self._accept(rows, recorded(rows, self._scheduler.groups) if recorded else self._logits(self._decode(rows)))
         except BaseException as error:
             self._abandon(error)
             raise
