@@ -70,17 +70,27 @@ def table(seed: str, result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def verdict(order: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Says of each pair what the interval of its difference allows, and whether the seeds agree."""
+    """Says of each pair what the interval of its difference allows, whether the seeds agree, and whether it is more than two arms
+    with equally true rewards differ."""
+    chance = max((abs(pair["difference"]) for pair in order if is_control(pair)), default=0.0)
     for pair in order:
         low, high, each = pair["low"], pair["high"], pair["each"]
         said = "they cannot be told apart"
-        if high < 0 and max(each) < 0:
+        if is_control(pair):
+            said = "both rewards are equally true, so this is chance (order of tasks, draws), which the intervals do not know"
+        elif high < 0 and max(each) < 0:
             said = "the order holds here"
         elif low > 0 and min(each) > 0:
             said = "the order is refuted here"
+        if said.startswith("the order") and abs(pair["difference"]) <= chance:
+            said = "no more than the control differs by chance, so they cannot be told apart"
         moved = f"{points(pair['difference'])} ({points(low)} to {points(high)}) points of gold"
         yield f"- {pair['later']} beside {pair['earlier']}: {moved} (by seed {', '.join(map(points, each))}): {said}."
     yield ""
+
+
+def is_control(pair: Mapping[str, Any]) -> bool:
+    return (pair["earlier"], pair["later"]) == reward_sources.CONTROL
 
 
 def examples(seeds: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,8 @@ Stated before it was run:
   rewards a second try, which gold does not allow: it gains less than the verifier at the same budget. With one try (a control) it
   is a verifier by another way, and gains as much.
 The order is refuted if a later source's arm ends above an earlier one's, outside the interval of the paired difference and in
-every seed. The intervals resample tasks; they do not know how far one seed is from another.
+every seed. The intervals resample tasks; they do not know how far one seed is from another. Added after the first seed was seen,
+and only to claim less: a difference no larger than the control's is called chance.
 
 What this cannot show: other tasks, larger judges, worlds whose state is itself in doubt. The till knows the sum and has no tools.
 """
@@ -36,6 +37,8 @@ from posttrain.core.statistics import interval, paired, verdicts
 from posttrain.records.paths import RunPaths, StagePaths
 from posttrain.records.rollouts import RolloutRecord, read_rollouts
 
+CONTROL = ("verifier", "environment-one-try")
+"""Two arms whose rewards are equally true: what differs between them is chance, the order of tasks and the draws."""
 PART = 4
 """The first and the last 1/PART of an arm's steps are told apart."""
 
@@ -94,9 +97,10 @@ def pooled(seeds: Mapping[str, Mapping[str, Any]], arm: str) -> dict[str, list[b
 
 
 def order(seeds: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each source beside those before it in the order; `each` is the difference in every seed."""
+    """Each source beside those before it in the order, and the control beside the verifier; `each` is the difference in every
+    seed."""
     found = []
-    for earlier, later in combinations(("verifier", "judge", "environment"), 2):
+    for earlier, later in (*combinations(("verifier", "judge", "environment"), 2), CONTROL):
         each = [paired(*(pooled({seed: result}, arm) for arm in (earlier, later))).difference for seed, result in seeds.items()]
         whole = asdict(paired(pooled(seeds, earlier), pooled(seeds, later)))
         found.append({"earlier": earlier, "later": later, "each": each, **whole})

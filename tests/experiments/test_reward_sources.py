@@ -18,6 +18,7 @@ from experiments.till import Till, amount
 from posttrain.core.types import Action, Message, Task
 from tests.require import require
 
+ONE_TRY = "environment-one-try"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -89,13 +90,19 @@ def test_the_order_is_read_off_the_interval() -> None:
     def seed(**arms: list[bool]) -> dict[str, object]:
         return {"arms": {arm: {"passed": {str(i): [value] for i, value in enumerate(values)}} for arm, values in arms.items()}}
 
+    def said(*seeds: dict[str, object]) -> list[str]:
+        return list(report.verdict(reward_sources.order({str(i): each for i, each in enumerate(seeds)})))
+
     good, bad = [True] * 40, [False] * 40
-    said = list(report.verdict(reward_sources.order({"0": seed(verifier=good, judge=bad, environment=good)})))
-    assert "judge beside verifier: -100.0" in said[0] and "the order holds here" in said[0]
-    assert "environment beside verifier: +0.0" in said[1] and "cannot be told apart" in said[1]
-    assert "environment beside judge: +100.0" in said[2] and "the order is refuted here" in said[2]
-    split = {"0": seed(verifier=good, judge=bad, environment=bad), "1": seed(verifier=bad, judge=bad, environment=bad)}
-    assert "cannot be told apart" in next(report.verdict(reward_sources.order(split)))  # one seed says nothing of the kind
+    judge, environment, later, control, _ = said(seed(verifier=good, judge=bad, environment=good, **{ONE_TRY: good}))
+    assert "judge beside verifier: -100.0" in judge and "the order holds here" in judge
+    assert "environment beside verifier: +0.0" in environment and "they cannot be told apart" in environment
+    assert "environment beside judge: +100.0" in later and "the order is refuted here" in later
+    assert "this is chance" in control
+    lucky = said(seed(verifier=good, judge=bad, environment=good, **{ONE_TRY: bad}))
+    assert "no more than the control differs" in lucky[0]
+    one = seed(verifier=good, judge=bad, environment=bad, **{ONE_TRY: good})
+    assert "they cannot be told apart" in said(one, seed(verifier=bad, judge=bad, environment=bad, **{ONE_TRY: bad}))[0]
 
 
 def test_answers_of_a_model_are_shown_harmlessly() -> None:
