@@ -9,15 +9,17 @@ from pathlib import Path
 
 def state() -> dict[str, object]:
     """What a leak would show in: processes of sandboxes' users and of this one, descriptors, shared memory, queues."""
-    mine, orphans = set(), set()
+    mine, orphans, parents = set(), set(), {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             user = entry.stat().st_uid
             status = (entry / "status").read_text()
-            if user == os.getuid() != 0 or f"\nPPid:\t{os.getpid()}\n" in status:
-                mine.add(entry.name)
+            parents[entry.name] = status.partition("\nPPid:\t")[2].partition("\n")[0]
+            if user == os.getuid() != 0 and not watched(status):
+                mine.add(entry.name)  # lost its parent; other tests may run as the same user at the same time
             elif user > 1_000_000_000 and not watched(status):
                 orphans.add(entry.name)
+    mine |= {name for name in parents if descends(name, str(os.getpid()), parents)}
     shared = [Path(f"/proc/sysvipc/{kind}").read_text() for kind in ("shm", "msg", "sem")] if Path("/proc/sysvipc").exists() else []
     return {
         "processes": sorted(mine),
@@ -27,6 +29,13 @@ def state() -> dict[str, object]:
         "queues": sorted(os.listdir("/dev/mqueue")) if Path("/dev/mqueue").exists() else [],
         "memory files": sorted(name for name in os.listdir("/dev/shm") if "chromium" not in name),  # a browser of other tests
     }
+
+
+def descends(process: str, ancestor: str, parents: dict[str, str]) -> bool:
+    while (process := parents.get(process, "")) not in ("", "0", "1"):
+        if process == ancestor:
+            return True
+    return False
 
 
 def watched(status: str) -> bool:

@@ -15,7 +15,7 @@ from posttrain.api import composite
 from posttrain.cli import main
 from posttrain.core.config import LoraConfig, MathGrader, RewardModelGrader
 from posttrain.core.errors import UserError
-from posttrain.core.types import Message, Task
+from posttrain.core.types import Grade, Message, Rollout, Sampling, Task
 from posttrain.models.load import load
 from posttrain.models.reward_model import RewardModel, load_reward_model, new_reward_model, save_reward_model
 from posttrain.models.toy import make_toy
@@ -179,7 +179,13 @@ def test_a_torn_model_is_an_error_and_not_zeros(path: Path, file: str) -> None:
 def test_in_python_and_on_the_command_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same score, a number without a verdict."""
     config = grader(path)
-    grade = asyncio.run(composite([config]).text(Task("t", (Message("user", "?"),)), "hello"))
+
+    async def graded() -> Grade:
+        task = Task("t", (Message("user", "?"),))
+        async with composite([config]) as judge:
+            return await judge(task, Rollout(task, 0, (*task.messages, Message("assistant", "hello")), (), Sampling()))
+
+    grade = asyncio.run(graded())
     assert grade.passed is None and grade.parts.keys() == {"reward_model", "reward_model/std"}
     with pytest.raises(SystemExit) as ended:
         main(["grade", "reward_model", "--set", f"model={path}", "--answer", "hello", "--json"])
