@@ -12,7 +12,7 @@ python := .venv/bin/python
 trl := .venv-trl/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format tree lock bench bench-quick bench-report bench-setup bench-setup-vllm experiment sandbox-bench sandbox-soak parity clean
+.PHONY: help setup demo test lint format tree lock bench bench-quick bench-gpu bench-report bench-setup bench-setup-vllm experiment sandbox-bench sandbox-soak parity clean
 
 help: ## what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' Makefile | expand -t 22
@@ -51,6 +51,9 @@ bench: setup bench-setup ## measure beside the peers, all lanes or LANE=sft-lora
 
 bench-quick: setup bench-setup ## the SFT and generation lanes once, small: shows that they run, in minutes
 	$(python) -m benchmarks --quick $(ARGS)
+
+bench-gpu: setup ## one GPU, beside what it could do and beside transformers (ARGS="--lane sft" for one lane)
+	$(python) -m benchmarks.gpu $(ARGS)
 
 bench-report: setup ## benchmarks/RESULTS.md and its figures, from what has been measured
 	$(python) -m benchmarks report

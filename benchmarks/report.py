@@ -15,6 +15,9 @@ from benchmarks.protocol import shown
 
 Found = Mapping[str, Mapping[str, Any]]
 
+TICKS = (0.5, 1, 2, 4, 8, 16, 32)
+"""Of the figure of ratios, a logarithmic axis."""
+
 PROTOCOL = """Every lane runs ours and its peers in the same session. A block runs all programs forwards and then backwards,
 each in a fresh process that warms up once. A block gives one paired log-ratio a peer; the ratio is how many times as long as
 ours the peer takes for the same work, with a 95 % bootstrap interval over blocks. No run is left out. Work is counted in
@@ -146,6 +149,8 @@ def write_figure(found: Found, place: Path) -> None:
             plot.plot(reach, height, marker="|", markersize=14, color="C3")
     plot.axvline(1, color="0.6", linewidth=1)
     plot.set_xscale("log")
+    plot.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    plot.set_xticks([], minor=True)
     plot.set_yticks(list(places), [f"{each.lane}: {each.peer}" for each in every])
     plot.set_xlabel("times as fast as the peer (bar: to reach)")
     figure.savefig(place, metadata={"Date": None})

@@ -61,7 +61,7 @@ class Case:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     held_out: bool = False
-    """Written before a change of the verifier and not used to make it: the honest part of the set."""
+    """Committed before a change of the verifier. As honest as its writer was far from that change."""
 
     @property
     def task(self) -> Task:

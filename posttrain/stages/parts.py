@@ -128,10 +128,11 @@ def limits_of(environment: Given | None) -> EnvironmentConfig | None:
 @contextlib.asynccontextmanager
 async def playing_given(environment: Given | None) -> AsyncIterator[World | None]:
     """As `playing`, of what a script gave."""
-    if callable(environment):
-        yield World(environment, OwnEnvironment(path="./given.py:given"))
+    limits = limits_of(environment)
+    if callable(environment) and limits is not None:
+        yield World(environment, limits)
         return
-    async with playing(environment) as world:
+    async with playing(limits) as world:
         yield world
 
 

@@ -57,7 +57,7 @@ def first_and_last(history: Sequence[Mapping[str, Any]], **metrics: str) -> dict
 
 def watcher(config: RolloutConfig) -> Watch:
     """The monitors with this stage's own limits."""
-    limits = [judge.most_fooled for judge in getattr(config, "graders", ()) if isinstance(judge, JudgeGrader)]
+    limits = [judge.most_fooled for judge in config.graders if isinstance(judge, JudgeGrader)]
     most = min((limit for limit in limits if limit is not None), default=None)
     settings: dict[str, dict[str, Any]] = {
         "gap": {"budget": config.mismatch_budget},

@@ -100,6 +100,21 @@ def test_outputs_and_gradients_are_the_modules(name: str, lora: bool) -> None:
     require_equal(gradients(model, fast), gradients(model, plain))
 
 
+def test_norms_may_be_trained_beside_adapters() -> None:
+    """A norm with a gradient of its own is not computed inside the projection, whose adapters still count."""
+    model = made("llama")
+    add_lora(model, LoraConfig(rank=4, alpha=6.0), seed=0)
+    for layer in adapters(model).values():
+        torch.nn.init.normal_(layer.lora_B, std=0.3)
+    norms = [parameter for name, parameter in model.named_parameters() if "layernorm" in name]
+    for parameter in norms:
+        parameter.requires_grad_(True)
+    packed = batch()
+    fast, plain = packed_hidden(model, packed), plain_hidden(model, packed)
+    assert norms and torch.allclose(fast, plain, rtol=1e-4, atol=1e-4)
+    require_equal(gradients(model, fast), gradients(model, plain))
+
+
 def test_switched_off_adapters_are_off() -> None:
     model = made("llama")
     packed = batch()

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +10,7 @@ import pytest
 from require import require
 from sandbox.blind_forge import CALLS, CHECK, FORGERIES, RIGHT
 from sandbox.blind_load import GREEDY, HONEST
-from sandbox.test_hostile import HERE, NO_NAMESPACES, ROOT
+from sandbox.elsewhere import driven
 
 from posttrain.sandbox import Limits
 from posttrain.sandbox.pool import Pool
@@ -34,28 +29,10 @@ PATIENT = Limits(cpu_s=5, wall_s=5, memory_bytes=256 << 20)
 
 
 def ran(backend: str, user: str, which: str, folder: Path) -> dict[str, Any]:
-    """All programs once in one configuration. Another user gets a copy of what he may not be able to read."""
-    command, script, paths = [sys.executable], HERE / "blind_driver.py", f"{ROOT}:{HERE}"
-    if user != "this user":
-        command = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", str(require("other-user"))]
-        if user == "no namespaces":
-            command = ["sh", "-c", NO_NAMESPACES, "sh", str(require("other-user"))]
-        for part in ("core", "sandbox"):
-            shutil.copytree(ROOT / "posttrain" / part, folder / "posttrain" / part, dirs_exist_ok=True)
-        shutil.copy(ROOT / "posttrain" / "__init__.py", folder / "posttrain")
-        for name in ("blind_driver.py", "blind.py", "blind_load.py", "leaks.py"):
-            shutil.copy(HERE / name, folder)
-        for place in (folder, *folder.parents):
-            if place.stat().st_uid == os.getuid() and str(place).startswith("/tmp/"):
-                place.chmod(place.stat().st_mode | 0o055)
-        script, paths = folder / "blind_driver.py", str(folder)
+    """All programs once in one configuration, with a secret beside them that no output may hold."""
     token = f"token-{secrets.token_hex(8)}"
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "LANG": "C.UTF-8", "BLIND_TOKEN": token}
-    done = subprocess.run(
-        [*command, str(script), backend, which], capture_output=True, text=True, env=environment, cwd="/", check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return {"token": token, **json.loads(done.stdout)}
+    files = ("blind_driver.py", "blind.py", "blind_load.py", "leaks.py")
+    return {"token": token, **driven(files, (backend, which), user, folder, {"BLIND_TOKEN": token})}
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda each: f"{each[0]}, {each[1]}, {each[2]}")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from require import require
+from sandbox.elsewhere import driven
 from sandbox.hostile import PROGRAMS
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = Path(__file__).resolve().parent
 CONFIGURATIONS = [
     ("embedded", "this user"),
     ("embedded", "another user"),
@@ -24,33 +18,12 @@ CONFIGURATIONS = [
     ("bubblewrap", "this user"),
     ("bubblewrap", "another user"),
 ]
-NO_NAMESPACES = (
-    "exec setpriv --reuid 54321 --regid 54321 --clear-groups unshare --user --map-root-user sh -c "
-    '\'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all "$0" "$@"\' "$@"'
-)
 
 
 @cache
 def ran(backend: str, user: str, folder: Path) -> dict[str, Any]:
-    """All programs once in one configuration. Another user gets a copy of what he may not be able to read."""
-    command = [sys.executable]
-    if user != "this user":
-        command = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", str(require("other-user"))]
-        if user == "no namespaces":
-            command = ["sh", "-c", NO_NAMESPACES, "sh", str(require("other-user"))]
-        for part in ("core", "sandbox"):
-            shutil.copytree(ROOT / "posttrain" / part, folder / "posttrain" / part, dirs_exist_ok=True)
-        shutil.copy(ROOT / "posttrain" / "__init__.py", folder / "posttrain")
-        for name in ("driver.py", "hostile.py", "leaks.py"):
-            shutil.copy(HERE / name, folder)
-        for place in (folder, *folder.parents):
-            if place.stat().st_uid == os.getuid() and str(place).startswith("/tmp/"):
-                place.chmod(place.stat().st_mode | 0o055)
-    script, paths = (HERE / "driver.py", f"{ROOT}:{HERE}") if user == "this user" else (folder / "driver.py", str(folder))
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "LANG": "C.UTF-8"}
-    done = subprocess.run([*command, str(script), backend], capture_output=True, text=True, env=environment, cwd="/", check=False)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    """All programs once in one configuration."""
+    return driven(("driver.py", "hostile.py", "leaks.py"), (backend,), user, folder)
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda each: f"{each[0]}, {each[1]}")

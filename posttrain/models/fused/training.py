@@ -123,9 +123,11 @@ GATED = Gated()
 def project(projection: Projection, u: Tensor, before: Before | None = None) -> Tensor:
     """Outputs of the projection's layers, side by side: (N, sum of their sizes)."""
     weights, bias = projection.weights, projection.bias
-    if any(weight.requires_grad for weight in weights) or (before is not None and before.trained()):
-        x = u if before is None else before.plain(u)
-        return F.linear(x, torch.cat(weights) if len(weights) > 1 else weights[0], bias)
+    trained = any(weight.requires_grad for weight in weights)
+    if before is not None and (trained or before.trained()):
+        u, before = before.plain(u), None
+    if trained:
+        return F.linear(u, torch.cat(weights) if len(weights) > 1 else weights[0], bias)
     active = [layer if isinstance(layer, LoraLinear) and layer.active else None for layer in projection.layers]
     adapters = [tensor for layer in active if layer is not None for tensor in (layer.lora_A, layer.lora_B)]
     sizes = [len(weight) for weight in weights]
