@@ -80,6 +80,11 @@ def verdict(found: Ratio, reach: float | None) -> str:
     return "behind" if found.high < 1 else "even"
 
 
+def interval(found: Ratio) -> str:
+    """In words; one block has none."""
+    return "one block" if found.blocks == 1 else f"{found.low:.2f} to {found.high:.2f}"
+
+
 HEADS = ("lane", "peer", "ours", "peer's", "unit", "ratio (95 %)", "to reach", "memory", "of bound")
 
 
@@ -94,7 +99,7 @@ def cells(found: Line, lane: Lane) -> tuple[str, ...]:
     share = f"{found.share:.0%}" if found.share is not None else ""
     if lane.share is not None and found.share is not None:
         share += f" ≥ {lane.share:.0%}: " + ("reached" if found.share >= lane.share else "missed")
-    ratios = f"{speed.value:.2f} ({speed.low:.2f} to {speed.high:.2f})"
+    ratios = f"{speed.value:.2f} ({interval(speed)})"
     return (found.lane, found.peer, f"{found.ours:.4g}", f"{found.theirs:.4g}", f"{found.unit}/s", ratios, wanted, memory, share)
 
 

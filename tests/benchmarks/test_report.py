@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import report, table
 from benchmarks.lanes import LANES
+from benchmarks.statistics import ratio
 
 
 def run(arm: str, seconds: float, gb: float) -> dict[str, Any]:
@@ -54,6 +55,11 @@ def test_the_text_says_what_was_reached(found):
     assert lines[0].split()[:2] == ["lane", "peer"]
     assert "6.00 (6.00 to 6.00)" in lines[1] and "5: reached" in lines[1] and "50% ≥ 35%: reached" in lines[1]
     assert "2.00 (2.00 to 2.00)" in lines[2] and "3: ahead" in lines[2]  # ahead of the peer, short of what was to be reached
+
+
+def test_one_block_has_no_interval():
+    assert table.interval(ratio([0.5])) == "one block"
+    assert table.interval(ratio([0.0, 0.0])) == "1.00 to 1.00"
 
 
 def test_a_lane_in_which_a_peer_missed_a_block_has_no_line_for_it(found):
