@@ -133,7 +133,7 @@ def grown(out: Path, beside: Path) -> Iterator[str]:
 
 
 def write_figure(found: Found, place: Path) -> None:
-    """Every ratio as a point with its interval, on a logarithmic axis with 1 marked."""
+    """Every ratio as a point with its interval, or open where one block gives none, on a logarithmic axis with 1 marked."""
     from matplotlib.figure import Figure
 
     every = [each for name, results in found.items() for each in table.lines(results, LANES[name])]
@@ -144,13 +144,18 @@ def write_figure(found: Found, place: Path) -> None:
     places = range(len(every), 0, -1)
     for height, each in zip(places, every, strict=True):
         spread = [[each.ratio.value - each.ratio.low], [each.ratio.high - each.ratio.value]]
-        plot.errorbar(each.ratio.value, height, xerr=spread, fmt="o", markersize=4, capsize=3, color="C0")
+        if each.ratio.blocks == 1:
+            plot.plot(each.ratio.value, height, "o", markersize=5, color="C0", fillstyle="none")
+        else:
+            plot.errorbar(each.ratio.value, height, xerr=spread, fmt="o", markersize=4, capsize=3, color="C0")
         if (reach := LANES[each.lane].reach.get(each.peer)) is not None:
             plot.plot(reach, height, marker="|", markersize=14, color="C3")
     plot.axvline(1, color="0.6", linewidth=1)
     plot.set_xscale("log")
+    shown_range = plot.get_xlim()
     plot.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
     plot.set_xticks([], minor=True)
+    plot.set_xlim(shown_range)
     plot.set_yticks(list(places), [f"{each.lane}: {each.peer}" for each in every])
-    plot.set_xlabel("times as fast as the peer (bar: to reach)")
+    plot.set_xlabel("times as fast as the peer (bar: to reach; open: one block)")
     figure.savefig(place, metadata={"Date": None})

@@ -72,9 +72,12 @@ def line(results: Mapping[str, Any], lane: Lane, ours: str, peer: str) -> Line:
 
 
 def verdict(found: Ratio, reach: float | None) -> str:
-    """Where the ratio lies: at or above what was to be reached, else ahead of the peer, not to be told apart from it, behind it."""
+    """Where the ratio lies: at or above what was to be reached, else ahead of the peer, not to be told apart from it, behind it;
+    one block tells nothing apart, so it has reached or missed."""
     if reach is not None and found.value >= reach:
         return "reached"
+    if found.blocks == 1:
+        return "missed"
     if found.low > CLEARLY:
         return "ahead"
     return "behind" if found.high < 1 else "even"

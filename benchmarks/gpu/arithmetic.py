@@ -9,8 +9,11 @@ Letters: H query heads, D head size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from benchmarks.workers.roofline import layers, training_products
 
 Config = Mapping[str, Any]
 
@@ -24,9 +27,7 @@ def head_size(config: Config) -> int:
 
 def layer_weights(config: Config) -> int:
     """Weights of all layers' products: q, k, v, o, gate, up, down."""
-    width, middle, size = config["hidden_size"], config["intermediate_size"], head_size(config)
-    own, shared = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
-    return int(config["num_hidden_layers"] * (width * own + 2 * width * shared + own * width + 3 * width * middle))
+    return sum(inputs * outputs for _, inputs, outputs in layers(dict(config), 1))
 
 
 def head_weights(config: Config) -> int:
@@ -43,8 +44,8 @@ def attention_operations(config: Config, lengths: Sequence[int]) -> int:
 def training_operations(config: Config, lengths: Sequence[int], scored: int, *, full: bool) -> int:
     """Of a forward and a backward over rows of these lengths, `scored` tokens of them with a loss. The backward makes the gradients
     of inputs, as costly as the forward, and with `full` those of the weights, as costly again; attention has both always."""
-    products = 2 * sum(lengths) * layer_weights(config) + 2 * scored * head_weights(config)
-    return (3 if full else 2) * products + 3 * attention_operations(config, lengths)
+    products = training_products(dict(config), sum(lengths), scored, full)
+    return 2 * sum(math.prod(shape) for shape in products) + 3 * attention_operations(config, lengths)
 
 
 def utilisation(operations: float, seconds: float, peak: float) -> float:

@@ -60,6 +60,8 @@ def test_the_text_says_what_was_reached(found):
 def test_one_block_has_no_interval():
     assert table.interval(ratio([0.5])) == "one block"
     assert table.interval(ratio([0.0, 0.0])) == "1.00 to 1.00"
+    assert table.verdict(ratio([0.5]), reach=2) == "missed"  # exp(0.5) = 1.65; two such blocks would be ahead
+    assert table.verdict(ratio([0.5, 0.5]), reach=2) == "ahead"
 
 
 def test_a_lane_in_which_a_peer_missed_a_block_has_no_line_for_it(found):
