@@ -28,7 +28,7 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 SHORT = 512
-"""Runs that see up to this many keys are plain products, which keep their probabilities; longer ones are flash attention."""
+"""Runs that see up to this many keys are plain products; longer ones are flash attention."""
 
 Block = tuple[slice, slice]
 """Query tokens, and the keys all of them see."""
@@ -102,9 +102,8 @@ class SharedAttention(torch.autograd.Function):
         q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (q, k, v))
         short = plan.short(q.shape[1], k.shape[1])
         lse: Tensor | None = None
-        kept: list[Tensor] = []
         if short is not None:
-            out_NHD, kept = attend_short(short, q_NHD, k_NKD, v_NKD, scale)
+            out_NHD = attend_short(short, q_NHD, k_NKD, v_NKD, scale)
         if short is None or plan.alone:
             whole = q.new_empty(q_NHD.shape)
             if short is not None:
@@ -112,20 +111,20 @@ class SharedAttention(torch.autograd.Function):
             out_NHD = whole
             lse = attend_long(out_NHD.transpose(0, 1)[None], q, k, v, plan, scale)
         out = out_NHD.transpose(0, 1)[None]
-        ctx.save_for_backward(q, k, v, out, lse, *kept)
+        ctx.save_for_backward(q, k, v, out, lse)
         ctx.plan, ctx.scale = plan, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse, *kept = ctx.saved_tensors
+        q, k, v, out, lse = ctx.saved_tensors
         plan, g = ctx.plan, grads[0]
         short = plan.short(q.shape[1], k.shape[1])
         sums: list[Tensor] = []
         parts: tuple[Tensor, ...] = ()
         if short is not None:
             g_NHD, out_NHD, q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (g, out, q, k, v))
-            parts = attend_short_backward(short, g_NHD, out_NHD, q_NHD, k_NKD, v_NKD, kept, ctx.scale)
+            parts = attend_short_backward(short, g_NHD, out_NHD, q_NHD, k_NKD, v_NKD, ctx.scale)
             back = short.back_q, short.back_k, short.back_k
             sums = [
                 part.index_select(0, rows).unflatten(0, (len(short.tokens), -1)) for part, rows in zip(parts, back, strict=True)

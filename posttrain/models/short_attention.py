@@ -4,8 +4,8 @@ Up to some hundred keys a few large products are faster on a CPU than its flash 
 are what it sees before itself and its own, gathered side by side, so that one softmax does both. Gathering is by rows of
 one head: one index gives the layout that the products read. The query heads of a key head are stacked as rows of one product.
 In bf16 models the products that lead to small differences of large numbers (the scores, and the gradient of the
-probabilities) give fp32; their inputs are bf16 numbers, so asking for bf16 products loses nothing. The probabilities are
-kept for the backward, which bounds the length: T queries of a head keep T·S numbers.
+probabilities) give fp32; their inputs are bf16 numbers, so asking for bf16 products loses nothing. The backward computes the
+probabilities again: kept, they would be an eighth of all that a layer keeps.
 Letters: N packed tokens, R runs of a batch, H query heads, K key heads, G = H/K, B = R·K, T queries, S keys, D head size.
 """
 
@@ -121,22 +121,25 @@ def inverse(rows: Tensor, kept: Tensor) -> Tensor:
     return places[rows[places].argsort()]
 
 
-def attend_short(plan: Gathered, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scale: float) -> tuple[Tensor, list[Tensor]]:
-    """Outputs (n, H, D) of `plan.tokens`, and each bucket's probabilities (B, G·T, S)."""
+def attend_short(plan: Gathered, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scale: float) -> Tensor:
+    """Outputs (n, H, D) of `plan.tokens`."""
     q = by_head(q_NHD).index_select(0, plan.q_rows)
     k, v = (by_head(x).index_select(0, plan.k_rows) for x in (k_NKD, v_NKD))
-    o, kept = torch.empty_like(q), []
+    o = torch.empty_like(q)
+    for part in plan.parts:
+        torch.bmm(probabilities(part, q, k, scale), part.keys(v), out=part.queries(o))
+    return o.index_select(0, plan.back_q).view(-1, *q_NHD.shape[1:])
+
+
+def probabilities(part: Part, q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """(B, G·T, S), in the inputs' precision."""
     with full_results(q.dtype):
-        for part in plan.parts:
-            scores = torch.baddbmm(part.hidden, part.queries(q).float(), part.keys(k).float().mT, alpha=scale)
-            p = torch.softmax(scores, -1).to(q.dtype)
-            torch.bmm(p, part.keys(v), out=part.queries(o))
-            kept.append(p)
-    return o.index_select(0, plan.back_q).view(-1, *q_NHD.shape[1:]), kept
+        scores = torch.baddbmm(part.hidden, part.queries(q).float(), part.keys(k).float().mT, alpha=scale)
+    return torch.softmax(scores, -1).to(q.dtype)
 
 
 def attend_short_backward(
-    plan: Gathered, g: Tensor, out: Tensor, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, kept: Sequence[Tensor], scale: float
+    plan: Gathered, g: Tensor, out: Tensor, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients as gathered rows of one head: of q at `plan.q_rows`, of k and v at `plan.k_rows`, what is before a run included.
     g and out (N, H, D); Σ g · out over D is Σ p · dp over keys (arXiv:2205.14135, appendix B.4)."""
@@ -145,8 +148,8 @@ def attend_short_backward(
     g.index_fill_(0, plan.padding, 0)
     delta = (g.float() * o).sum(-1, keepdim=True)
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    for part, p in zip(plan.parts, kept, strict=True):
-        block_g, block_q = part.queries(g), part.queries(q)
+    for part in plan.parts:
+        block_g, block_q, p = part.queries(g), part.queries(q), probabilities(part, q, k, scale)
         with full_results(q.dtype):
             ds = torch.bmm(block_g.float(), part.keys(v).float().mT)
         ds = ds.sub_(part.queries(delta)).mul_(p.float()).mul_(scale).to(q.dtype)

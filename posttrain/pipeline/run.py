@@ -19,6 +19,7 @@ from typing import Any
 
 from posttrain.core.config import Recipe, Stage, StageConfig
 from posttrain.core.errors import EnvironmentFailed, Interrupted, PosttrainError, UserError
+from posttrain.core.imports import quick_imports
 from posttrain.core.protocols import Reporter, Silent
 from posttrain.core.stage import StageContext, StageResult, Stop
 from posttrain.pipeline import order
@@ -227,7 +228,10 @@ def _aside(run: RunPaths, stage_id: str) -> Path:
 
 def _function(kind: str, kinds: Mapping[str, Run] | None) -> Run:
     """The work of a kind. Loaded here, because it brings torch with it."""
-    found: Run = kinds[kind] if kinds is not None else importlib.import_module(f"posttrain.stages.{kind}").run
+    if kinds is not None:
+        return kinds[kind]
+    with quick_imports():
+        found: Run = importlib.import_module(f"posttrain.stages.{kind}").run
     return found
 
 

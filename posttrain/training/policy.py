@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,8 +39,13 @@ class Policy:
             self._frozen = copy.deepcopy(self.model).requires_grad_(False) if reference else None
             self.model.requires_grad_(True)
         self.optimizer = MasterAdamW({name: p for name, p in self.model.named_parameters() if p.requires_grad}, config)
-        self.view = InferenceView(self.model)
         self.device = self.model.device
+
+    @cached_property
+    def view(self) -> InferenceView:
+        """The weights as the sampler reads them. Made when first asked for: with LoRA it is another copy of the adapted layers,
+        and only methods that sample need one."""
+        return InferenceView(self.model)
 
     def score(self, batch: Batch, *, temperature: float = 1.0) -> Scored:
         return score(self.model, batch, temperature=temperature)
@@ -68,4 +74,5 @@ class Policy:
         self.optimizer.load(tensors)
         torch.random.set_rng_state(tensors["random/torch"])
         self.version = version
-        self.view.refresh()
+        if "view" in self.__dict__:
+            self.view.refresh()

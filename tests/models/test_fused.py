@@ -22,7 +22,7 @@ from transformers import (
 from posttrain.core.config import LoraConfig
 from posttrain.models import attention, fused
 from posttrain.models.forward import packed_hidden
-from posttrain.models.fused.packed_weight import can_pack, packed_weight
+from posttrain.models.fused.packed_weight import can_pack, linear_back, linear_once, packed_weight
 from posttrain.models.lora import adapters, add_lora, switched_off
 from posttrain.models.packed_attention import Packed
 from posttrain.models.packing import Batch, pack
@@ -159,7 +159,8 @@ def test_packed_weights_follow_what_they_are_made_of() -> None:
     stacked = torch.cat(weights).float()
     assert torch.allclose(known.linear(x).float(), x.float() @ stacked.T, rtol=2e-2, atol=5e-2)
     assert torch.allclose(known.linear(x, plus=more).float(), x.float() @ stacked.T + more.float(), rtol=2e-2, atol=6e-2)
-    assert torch.allclose(known.back(g).float(), g.float() @ stacked, rtol=2e-2, atol=5e-2)
+    assert torch.equal(linear_once(x, weights), known.linear(x))
+    assert torch.allclose(linear_back(g, weights).float(), g.float() @ stacked, rtol=2e-2, atol=5e-2)
     weights[1].zero_()
     assert not known.current(weights)
     again = packed_weight(weights)

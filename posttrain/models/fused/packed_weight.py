@@ -1,8 +1,9 @@
-"""Frozen weights in the layout oneDNN reads, laid out once instead of at every product (bf16 on CPUs only).
+"""Weights in the layout oneDNN reads (bf16 on CPUs only).
 
-Several weights that take the same input are one product: their rows are stacked. A packed copy is as large as the weights
-it is made of, so above a bound, and on other devices, the weights stay as they are. A packed copy remembers the version of
-every weight, and is made again when one of them was written to.
+Several weights that take the same input are one product: their rows are stacked. The sampler, whose products have few rows,
+lays weights out once. That copy is as large as the weights it is made of, so above a bound, and on other devices, the weights
+stay as they are. It remembers the version of every weight, and is made again when one of them was written to. Training has
+many rows to a product: it lays weights out at each one and keeps nothing, which costs a few percent of the product.
 """
 
 from __future__ import annotations
@@ -40,37 +41,50 @@ class PackedWeight:
     def linear(self, x: Tensor, bias: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """x (N, I) -> (N, O), with a bias and another (N, O) added where given."""
         if self._forward is None and self._fits():
-            self._forward = packed(self._stacked())
+            self._forward = packed(torch.cat(self._plain()))
         if self._forward is None:
-            y = torch.cat([F.linear(x, weight) for weight in self._plain()], -1)
-            y = y if bias is None else y.add_(bias)
+            y = beside(x, self._plain(), bias)
         elif plus is not None and bias is None:
             fused: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._forward, None, "add")
             return fused
         else:
-            y = torch.ops.mkldnn._linear_pointwise(x, self._forward, bias, "none", [], "")
+            y = product(x, self._forward, bias)
         return y if plus is None else y.add_(plus)
-
-    def back(self, g: Tensor) -> Tensor:
-        """The gradient of x: g (N, O) -> (N, I). From the weights as they are: a second layout gained nothing measurable."""
-        weights = self._plain()
-        first, *rest = zip(g.split([len(weight) for weight in weights], -1), weights, strict=True)
-        grad: Tensor = first[0] @ first[1]
-        for part, weight in rest:
-            grad = torch.addmm(grad, part, weight)
-        return grad
 
     def _plain(self) -> list[Tensor]:
         return [weight.detach() for found in self._weights if (weight := found()) is not None]
-
-    def _stacked(self) -> Tensor:
-        return torch.cat(self._plain())
 
     def _fits(self) -> bool:
         if not can_pack(self._plain()[0]) or PackedWeight.taken + self._size > LARGEST:
             return False
         PackedWeight.taken += self._size
         return True
+
+
+def linear_once(x: Tensor, weights: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+    """x (N, I) -> (N, O), by weights laid out for this product alone."""
+    if not can_pack(weights[0]) or x.dtype is not weights[0].dtype:
+        return beside(x, weights, bias)
+    return product(x, packed(torch.cat(list(weights)) if len(weights) > 1 else weights[0]), bias)
+
+
+def linear_back(g: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """The gradient of x: g (N, O) -> (N, I). From the weights as they are: a layout for it gained nothing measurable."""
+    first, *rest = zip(g.split([len(weight) for weight in weights], -1), weights, strict=True)
+    grad: Tensor = first[0] @ first[1]
+    for part, weight in rest:
+        grad = torch.addmm(grad, part, weight)
+    return grad
+
+
+def beside(x: Tensor, weights: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    y = torch.cat([F.linear(x, weight) for weight in weights], -1) if len(weights) > 1 else F.linear(x, weights[0])
+    return y if bias is None else y.add_(bias)
+
+
+def product(x: Tensor, layout: Tensor, bias: Tensor | None) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, layout, bias, "none", [], "")
+    return y
 
 
 def packed(weight: Tensor) -> Tensor:

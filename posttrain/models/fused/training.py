@@ -1,8 +1,7 @@
 """The body as the trainer runs it: packed rows of tokens, gradients by hand for what autograd would do in many passes.
 
-With frozen weights and adapters, one function does a projection, its adapters, and the norm or gate before it, whose output is
-computed again in the backward: cheap, and a third of what a layer would keep. Weights that are trained go through plain
-products. Letters: N packed tokens, E width, H query heads, K key heads, D head size.
+One function does a projection, its adapters, and the norm or gate before it, whose output is computed again in the backward:
+cheap, and a third of what a layer would keep. Letters: N packed tokens, E width, H query heads, K key heads, D head size.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from posttrain.models.attention import Plan
 from posttrain.models.fused.inference import rotated
-from posttrain.models.fused.packed_weight import PackedWeight, packed_weight
+from posttrain.models.fused.packed_weight import linear_back, linear_once
 from posttrain.models.fused.parts import Layer, Norm, Parts, Projection
 from posttrain.models.lora import LoraLinear
 
@@ -123,16 +122,41 @@ GATED = Gated()
 def project(projection: Projection, u: Tensor, before: Before | None = None) -> Tensor:
     """Outputs of the projection's layers, side by side: (N, sum of their sizes)."""
     weights, bias = projection.weights, projection.bias
-    trained = any(weight.requires_grad for weight in weights)
-    if before is not None and (trained or before.trained()):
+    if before is not None and before.trained():
         u, before = before.plain(u), None
-    if trained:
-        return F.linear(u, torch.cat(weights) if len(weights) > 1 else weights[0], bias)
+    if any(weight.requires_grad for weight in weights):
+        trained: Tensor = TrainedProjection.apply(u, before, bias, *weights)  # type: ignore[no-untyped-call]
+        return trained
     active = [layer if isinstance(layer, LoraLinear) and layer.active else None for layer in projection.layers]
     adapters = [tensor for layer in active if layer is not None for tensor in (layer.lora_A, layer.lora_B)]
-    sizes = [len(weight) for weight in weights]
-    result: Tensor = FrozenProjection.apply(u, before, packed_weight(weights), bias, active, sizes, *adapters)  # type: ignore[no-untyped-call]
+    result: Tensor = FrozenProjection.apply(u, before, weights, bias, active, *adapters)  # type: ignore[no-untyped-call]
     return result
+
+
+class TrainedProjection(torch.autograd.Function):
+    """y = x Wᵀ + b over the stacked layers; x is u, or what `before` makes of it. No stacked weight outlives its product."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, before: Before | None, bias: Tensor | None, *weights: Tensor) -> Tensor:
+        x, kept = (u, None) if before is None else before.run(u)
+        ctx.save_for_backward(u, kept, *weights)
+        ctx.before = before
+        return linear_once(x, weights, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        u, kept, *weights = ctx.saved_tensors
+        g, before = grads[0], ctx.before
+        x = u if before is None else before.again(u, kept)
+        found = [
+            part.T @ x if wanted else None
+            for part, wanted in zip(g.split([len(w) for w in weights], -1), ctx.needs_input_grad[3:], strict=True)
+        ]
+        grad = None
+        if ctx.needs_input_grad[0]:
+            grad = linear_back(g, weights)
+            grad = grad if before is None else before.back(grad, u, kept)
+        return grad, None, g.sum(0) if ctx.needs_input_grad[2] else None, *found
 
 
 class FrozenProjection(torch.autograd.Function):
@@ -144,29 +168,30 @@ class FrozenProjection(torch.autograd.Function):
         ctx: Any,
         u: Tensor,
         before: Before | None,
-        weight: PackedWeight,
+        weights: Sequence[Tensor],
         bias: Tensor | None,
         layers: Sequence[LoraLinear | None],
-        sizes: Sequence[int],
         *adapters: Tensor,
     ) -> Tensor:
         x, kept = (u, None) if before is None else before.run(u)
-        y = weight.linear(x, bias)
+        y = linear_once(x, weights, bias)
         low = None
+        ctx.sizes = [len(weight) for weight in weights]
         if adapters:
-            a, b = stacked_adapters(layers, sizes, adapters)
+            a, b = stacked_adapters(layers, ctx.sizes, adapters)
             low = x @ a.T
             y.addmm_(low, b.T)
-        ctx.save_for_backward(u if adapters or before is not None else None, kept, low, *adapters)
-        ctx.before, ctx.weight, ctx.layers, ctx.sizes = before, weight, layers, sizes
+        ctx.save_for_backward(u if adapters or before is not None else None, kept, low, *weights, *adapters)
+        ctx.before, ctx.layers = before, layers
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        u, kept, low, *adapters = ctx.saved_tensors
+        u, kept, low, *rest = ctx.saved_tensors
+        weights, adapters = rest[: len(ctx.sizes)], rest[len(ctx.sizes) :]
         g, before = grads[0], ctx.before
         wanted = ctx.needs_input_grad[0]
-        grad = ctx.weight.back(g) if wanted else None
+        grad = linear_back(g, weights) if wanted else None
         found: list[Tensor] = []
         if adapters:
             a, b = stacked_adapters(ctx.layers, ctx.sizes, adapters)
@@ -177,7 +202,7 @@ class FrozenProjection(torch.autograd.Function):
             found = adapter_gradients(grad_low.T @ x, g.T @ low, ctx.layers, ctx.sizes)
         if grad is not None and before is not None:
             grad = before.back(grad, u, kept)
-        return grad, None, None, None, None, None, *found
+        return grad, None, None, None, None, *found
 
 
 def adapter_gradients(grad_a: Tensor, grad_b: Tensor, layers: Sequence[LoraLinear | None], sizes: Sequence[int]) -> list[Tensor]:
