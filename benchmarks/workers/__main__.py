@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 WORKERS = {
     "ours-sft": "ours_training:sft",
@@ -46,11 +49,23 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def loaded(worker: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The worker's function; ours is imported as a stage is."""
+    module, _, function = WORKERS[worker].partition(":")
+    imports: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if worker.startswith("ours"):
+        from posttrain.core.imports import quick_imports
+
+        imports = quick_imports()
+    with imports:
+        found: Callable[[dict[str, Any]], dict[str, Any]] = getattr(import_module(f"benchmarks.workers.{module}"), function)
+    return found
+
+
 def main() -> None:
     began = time.perf_counter()
     specification = json.loads(Path(sys.argv[1]).read_text())
-    module, _, function = WORKERS[specification["worker"]].partition(":")
-    record = getattr(import_module(f"benchmarks.workers.{module}"), function)(specification)
+    record = loaded(specification["worker"])(specification)
     record |= {"peak_gb": peak_gb(), "process_seconds": time.perf_counter() - began, "versions": versions()}
     place = Path(specification["record"])
     place.with_suffix(".partial").write_text(json.dumps(record))
