@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import curves, growth, table
 from benchmarks.lanes import LANES
-from benchmarks.protocol import shown
+from benchmarks.protocol import our_code, shown
 
 Found = Mapping[str, Mapping[str, Any]]
 
@@ -58,12 +58,13 @@ def sections(found: Found, out: Path, beside: Path) -> Iterator[str]:
         return
     yield f"- Measured: {min(results['started'] for results in found.values())} to {max(ended)}"
     yield f"- Machine: {machine()}; threads: {', '.join(sorted({r['fingerprint']['the threads'] for r in found.values()}))}"
+    yield from codes(found)
     for name, versions in environments(found).items():
         yield f"- {name}: " + ", ".join(f"{library} {version}" for library, version in versions.items())
     yield f"\n{PROTOCOL}\n"
     yield table.markdown(table.rows(found)) + "\n"
-    if absent := [name for name in LANES if name not in found]:
-        yield f"Not measured on this code: {', '.join(absent)}. `make bench LANE=...` measures one.\n"
+    if absent := [name for name in LANES if not found.get(name, {}).get("blocks")]:
+        yield f"Not measured: {', '.join(absent)}. `make bench LANE=...` measures one.\n"
     yield "![Ratios with their intervals](ratios.svg)\n"
     if control := found.get("aa"):
         spread = [each.ratio for each in table.lines(control, LANES["aa"])]
@@ -74,6 +75,16 @@ def sections(found: Found, out: Path, beside: Path) -> Iterator[str]:
     yield from settings(found)
     yield from long_gate(out)
     yield from grown(out, beside)
+
+
+def codes(found: Found) -> Iterator[str]:
+    """Which lanes are of one state of our code, by a hash of what could change a rate."""
+    lanes: dict[str, list[str]] = {}
+    for name, results in found.items():
+        if results["blocks"]:
+            lanes.setdefault(results["fingerprint"]["our code"], []).append(name)
+    for code, names in lanes.items():
+        yield f"- Our code {code}{' (as it is now)' if code == our_code() else ' (changed since)'}: {', '.join(names)}"
 
 
 def environments(found: Found) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ UNUSED = ("scipy",)
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
     """Within it packages that no stage uses look as if they were not installed, and cyclic garbage is not looked for: each
-    search goes through all objects of the libraries so far. What was made within it is left out of later searches too."""
+    search goes through all objects of the libraries so far."""
     hidden = [name for name in UNUSED if name not in sys.modules]
     collecting = gc.isenabled()
     gc.disable()
@@ -28,6 +28,5 @@ def quick_imports() -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
-        gc.freeze()
         if collecting:
             gc.enable()

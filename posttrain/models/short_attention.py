@@ -5,7 +5,7 @@ are what it sees before itself and its own, gathered side by side, so that one s
 one head: one index gives the layout that the products read. The query heads of a key head are stacked as rows of one product.
 In bf16 models the products that lead to small differences of large numbers (the scores, and the gradient of the
 probabilities) give fp32; their inputs are bf16 numbers, so asking for bf16 products loses nothing. The backward computes the
-probabilities again: kept, they would be an eighth of all that a layer keeps.
+probabilities again: kept, they grow with the length (docs/decisions.md, 28).
 Letters: N packed tokens, R runs of a batch, H query heads, K key heads, G = H/K, B = R·K, T queries, S keys, D head size.
 """
 

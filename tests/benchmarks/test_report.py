@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import report, table
 from benchmarks.lanes import LANES
+from benchmarks.protocol import our_code
 from benchmarks.statistics import ratio
 
 
@@ -33,7 +34,7 @@ def found() -> dict[str, Any]:
             "title": "SFT",
             "unit": "useful tokens",
             "started": "2026-01-01 00:00:00",
-            "fingerprint": {"the threads": "2"},
+            "fingerprint": {"the threads": "2", "our code": "abc"},
             "blocks": [block(1, 6, 2), block(1, 6, 2)],
             "settings": {"trl-tuned": {"per_device": 8}},
             "checks": {"trl-tuned": checks},
@@ -82,7 +83,18 @@ def test_the_page_has_the_table_the_settings_and_the_figure(found, tmp_path):
     assert "without vllm: not for this machine" in page
     assert "Not run: `python -m benchmarks gate`" in page
     assert "2026-01-02 03:04:05" in page and "torch 2.13" in page
+    assert "Our code abc (changed since): sft-lora" in page
     ElementTree.parse(tmp_path / "ratios.svg")
+
+
+def test_what_was_measured_on_the_code_as_it_is_and_what_only_swept_is_told(found, tmp_path):
+    found["sft-lora"]["fingerprint"]["our code"] = our_code()
+    found["sft-full"] = {**found["sft-lora"], "blocks": []}
+    report.write(found, tmp_path, tmp_path / "RESULTS.md")
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert f"Our code {our_code()} (as it is now): sft-lora\n" in page
+    (absent,) = [line for line in page.splitlines() if line.startswith("Not measured")]
+    assert "sft-full" in absent and "sft-lora" not in absent
 
 
 def test_a_page_without_results_says_so(tmp_path):

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_an_error_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ValueError), quick_imports():
         raise ValueError
     assert "scipy" not in sys.modules and gc.isenabled()
+
+
+def test_garbage_of_before_and_within_is_still_found() -> None:
+    """A run loads several stages: a model that the one before left in a cycle must not stay for good."""
+
+    class Model:
+        def __init__(self) -> None:
+            self.itself = self
+
+    before = weakref.ref(Model())
+    with quick_imports():
+        within = weakref.ref(Model())
+        assert within() is not None
+    gc.collect()
+    assert before() is None and within() is None
 
 
 def test_a_stage_loads_without_what_no_stage_uses() -> None:

@@ -49,6 +49,19 @@ def test_it_learns_to_count(toy_path: Path, lora: object, least: float) -> None:
     assert "loss/validation" not in steps[0].metrics
 
 
+def test_the_samplers_copy_is_made_when_asked_for_and_follows_loaded_weights(toy_path: Path, tmp_path: Path) -> None:
+    trained = fresh(toy_path)
+    run(trained, StagePaths(tmp_path))
+    assert "view" not in vars(trained)
+    other = fresh(toy_path)
+    name = "model.layers.0.mlp.up_proj.weight"
+    before = other.view.module.get_parameter(name).clone()
+    other.load_state({key: value.clone() for key, value in trained.state().items()}, trained.version)
+    assert other.view.stale() == []
+    assert not torch.equal(other.view.module.get_parameter(name), before)
+    assert torch.equal(other.view.module.get_parameter(name), trained.view.module.get_parameter(name))
+
+
 def test_micro_batches_do_not_change_the_step(toy_path: Path) -> None:
     results = []
     for budget in (8, 20, 4096):
